@@ -1,0 +1,74 @@
+"""What can go wrong, in the user's words.
+
+    SearchError                 anything a user can mend; a CLI prints it and exits with 2
+    ├── ExpressionError         a formula that is not in the language
+    ├── SpaceError              a space file: every mistake of it, one a line
+    ├── KernelError             a program that cannot be rendered, built or loaded
+    ├── TaskError               a task, its data or its recipe
+    └── StudyError              a study that cannot be read, written or continued
+
+Diverged, pruned and rejected candidates are results, not errors (see `search.records`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+
+
+class SearchError(Exception):
+    """One or more mistakes, one line each: place, what was wrong, what was expected."""
+
+    def __init__(self, *problems: str):
+        super().__init__(*problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
+
+
+class ExpressionError(SearchError):
+    """A formula that is not in the language."""
+
+
+class SpaceError(SearchError):
+    """A space file, with every mistake found in it."""
+
+
+class KernelError(SearchError):
+    """A program that cannot be rendered, built or loaded."""
+
+
+class TaskError(SearchError):
+    """A task, its data or its recipe."""
+
+
+class StudyError(SearchError):
+    """A study that cannot be read, written or continued."""
+
+
+def near_miss(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'sigmoid'?` when a known word is close to `word`, else the known words if few.
+
+    >>> near_miss("sigmiod", ["sigmoid", "tanh"])
+    "; did you mean 'sigmoid'?"
+    """
+    known = list(known)
+    close = get_close_matches(word, known, n=1, cutoff=0.6) or get_close_matches(
+        word.lower(), known, n=1, cutoff=0.6
+    )
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; known: {', '.join(known)}" if 0 < len(known) <= 12 else ""
+
+
+def run_cli(main: Callable[[], int | None]) -> None:
+    """Run a command line: a user's mistake is printed line by line and exits with 2."""
+    try:
+        sys.exit(main() or 0)
+    except SearchError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.exit(0)

@@ -1,0 +1,116 @@
+"""What a study remembers: plain values, written by the driver, read by the report.
+
+A `Run` is one training, a `Trial` one candidate's sweep. Both travel as JSON (`to_json`,
+`trial_from_json`) so that they ride on an Optuna trial and outlive every version of the code.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+RunState = Literal["complete", "diverged", "pruned"]
+TrialState = Literal[
+    "running", "complete", "pruned", "diverged", "rejected", "failed", "duplicate"
+]
+Origin = Literal["search", "baseline"]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One evaluation on the validation split."""
+
+    step: int
+    train_loss: float
+    """Mean training loss since the previous point."""
+    loss: float
+    """Validation loss."""
+    score: float
+    """The task's metric on the validation split (accuracy in [0, 1], loss, …)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training: a candidate at one learning rate with one seed."""
+
+    learning_rate: float
+    seed: int
+    state: RunState
+    reason: str = ""
+    """Why it is not complete: `step 12: loss is nan`."""
+    score: float | None = None
+    """The task's metric on the validation split after the last step; None unless complete."""
+    loss: float | None = None
+    """Validation loss after the last step; None unless complete."""
+    curve: tuple[Point, ...] = ()
+    steps: int = 0
+    seconds: float = 0.0
+    """Wall time of the training steps alone: no data set-up, no evaluation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One candidate's sweep over learning rates and seeds."""
+
+    number: int
+    """Optuna's number of the trial."""
+    origin: Origin
+    name: str
+    """The catalogue name of a baseline; empty for a candidate of the search."""
+    expression: str
+    fingerprint: str
+    state: TrialState
+    reason: str = ""
+    """`bounded: f(1e4) is inf in float16` for a rejection, the error of a failure, …"""
+    choices: dict[str, Any] = field(default_factory=dict)
+    """The grammar's choices by path, as Optuna's parameters."""
+    runs: tuple[Run, ...] = ()
+    score: float | None = None
+    """Mean over seeds at the best learning rate (see `search.training.sweep.best_rate`)."""
+    best_rate: float | None = None
+    cost: float | None = None
+    """Seconds of a training step relative to the same model with ReLU, measured side by side."""
+    parameters: int = 0
+    """Trainable numbers in the activations of the task's model."""
+    seconds: float = 0.0
+    """Wall time of the whole trial."""
+    environment: dict[str, Any] = field(default_factory=dict)
+    """Device, versions, host of the worker."""
+    duplicate_of: int | None = None
+
+
+def to_json(record: Run | Trial) -> dict[str, Any]:
+    """A record as JSON values; a float that is not finite becomes its name ("nan", "inf")."""
+    return _jsonable(asdict(record))
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    return value
+
+
+def _number(value: Any) -> Any:
+    return float(value) if isinstance(value, str) else value
+
+
+def run_from_json(data: dict[str, Any]) -> Run:
+    """The inverse of `to_json` for a run."""
+    curve = tuple(
+        Point(point["step"], *(_number(point[k]) for k in ("train_loss", "loss", "score")))
+        for point in data.get("curve", ())
+    )
+    numbers = {key: _number(data.get(key)) for key in ("score", "loss", "seconds", "learning_rate")}
+    return Run(**{**data, **numbers, "curve": curve})
+
+
+def trial_from_json(data: dict[str, Any]) -> Trial:
+    """The inverse of `to_json` for a trial."""
+    runs = tuple(run_from_json(run) for run in data.get("runs", ()))
+    numbers = {key: _number(data.get(key)) for key in ("score", "best_rate", "cost")}
+    return Trial(**{**data, **numbers, "runs": runs})
