@@ -55,9 +55,8 @@ def near_miss(word: str, known: Iterable[str]) -> str:
     "; did you mean 'sigmoid'?"
     """
     known = list(known)
-    close = get_close_matches(word, known, n=1, cutoff=0.6) or get_close_matches(
-        word.lower(), known, n=1, cutoff=0.6
-    )
+    swapped = [name for name in known if sorted(name) == sorted(word.lower())]
+    close = swapped or get_close_matches(word, known, n=1) or get_close_matches(word.lower(), known)
     if close:
         return f"; did you mean '{close[0]}'?"
     return f"; known: {', '.join(known)}" if 0 < len(known) <= 12 else ""

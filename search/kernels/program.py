@@ -1,0 +1,163 @@
+"""Lowering: an expression becomes straight-line programs, one forward and one backward.
+
+    expression → gradients (reverse mode, table rules) → peepholes → value numbering → Program
+
+A program is a list of operations on named values; equal subformulas are one value. It says nothing
+of torch, C or Triton: each rendering (`torch_code.py`, …) is a table column plus a template. The
+backward recomputes what it needs from the inputs and parameters, the only values ever saved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from search.language.derivative import gradients, input_leaves, parameter_leaves
+from search.language.expression import (
+    Call,
+    Expression,
+    Input,
+    Node,
+    Number,
+    Over,
+    Parameter,
+    Statistic,
+    map_nodes,
+    walk,
+)
+from search.language.simplify import build, fold_constants, fold_fixed
+
+Value = str | float
+"""The name of a value, or a literal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """`target = function(*arguments)`; a statistic also says over what it reduces."""
+
+    target: str
+    function: str
+    arguments: tuple[Value, ...]
+    over: Over | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Operations in order, each using inputs, parameters and earlier targets."""
+
+    inputs: tuple[str, ...]
+    parameters: tuple[str, ...]
+    operations: tuple[Operation, ...]
+    outputs: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """The two programs of an activation.
+
+    forward: inputs (x[, u]) → one output. backward: inputs (dy, x[, u]) → the gradient of every
+    input, then of every trainable parameter (elementwise: a rendering reduces it to the
+    parameter's shape).
+    """
+
+    forward: Program
+    backward: Program
+    key: str = field(compare=False)
+    """A hash of both programs; names everything that is built from them."""
+
+
+def lower(expression: Expression) -> Lowered:
+    """Both programs of an expression; its penalty is an expression of its own."""
+    folded = fold_fixed(expression)
+    inputs, parameters = input_leaves(folded), parameter_leaves(folded)
+    slopes = gradients(folded, (*inputs, *parameters))
+    forward = _program((folded.body,), expression.inputs, parameters)
+    backward = _program(
+        tuple(slopes[leaf] for leaf in (*inputs, *parameters)),
+        ("dy", *expression.inputs),
+        parameters,
+    )
+    key = hashlib.sha256(repr((forward, backward)).encode()).hexdigest()[:16]
+    return Lowered(forward, backward, key)
+
+
+def penalty_expression(expression: Expression) -> Expression | None:
+    """The penalty as an expression that uses the same trainable parameters, or None."""
+    if expression.penalty is None:
+        return None
+    return Expression(expression.penalty, expression.parameters)
+
+
+def _program(
+    outputs: tuple[Node, ...], inputs: tuple[str, ...], parameters: Iterable[Parameter]
+) -> Program:
+    names: dict[Node, Value] = {}
+    operations: list[Operation] = []
+    optimised = tuple(peepholes(fold_constants(output)) for output in outputs)
+    for output in optimised:
+        for node in walk(output):
+            if node not in names:
+                names[node] = _number_value(node, names, operations)
+    return Program(
+        inputs,
+        tuple(p.name for p in parameters),
+        tuple(operations),
+        tuple(names[output] for output in optimised),
+    )
+
+
+def _number_value(node: Node, names: dict[Node, Value], operations: list[Operation]) -> Value:
+    """The value of a node whose children have theirs; appends the operation that makes it."""
+    target = f"t{len(operations)}"
+    match node:
+        case Number(value):
+            return value
+        case Input(name) | Parameter(name):
+            return name
+        case Statistic(kind, argument, over):
+            operations.append(Operation(target, kind, (names[argument],), over))
+            return target
+        case Call(function, arguments):
+            values = tuple(names[a] for a in arguments)
+            operations.append(Operation(target, function, values))
+            return target
+    raise AssertionError(f"{node} should have been folded")
+
+
+# --- peepholes ---------------------------------------------------------------------------------
+
+_LARGEST_PRODUCT = 8  # x**8 is three multiplications; beyond, torch.pow is as quick
+
+
+def peepholes(node: Node) -> Node:
+    """Local rewrites that keep values: whole powers as products, literals behind the other operand."""
+    return map_nodes(node, _peephole)
+
+
+def _peephole(node: Node) -> Node:
+    match node:
+        case Call("pow", (base, Number(2.0))):
+            return Call("mul", (base, base))
+        case Call("pow", (base, Number(exponent))) if _is_small_whole(exponent):
+            half = _peephole(Call("pow", (base, Number(float(exponent // 2)))))
+            square = Call("mul", (half, half))
+            return square if exponent % 2 == 0 else Call("mul", (square, base))
+        case Call("pow", (base, Number(1.0))):
+            return base
+        case Call("pow", (base, Number(0.5))):
+            return Call("sqrt", (base,))
+        case Call("pow", (base, Number(-0.5))):
+            return Call("rsqrt", (base,))
+        case Call("pow", (base, Number(-1.0))):
+            return build("div", Number(1.0), base)
+        case Call("div", (Number(1.0), Call("sqrt", (argument,)))):
+            return Call("rsqrt", (argument,))
+        case Call("max" | "min" as function, (Number() as literal, other)):
+            return Call(function, (other, literal))
+        case _:
+            return node
+
+
+def _is_small_whole(exponent: float) -> bool:
+    return exponent == int(exponent) and 3 <= exponent <= _LARGEST_PRODUCT
