@@ -81,8 +81,8 @@ class Activation(nn.Module):
 
     def _check(self, x: Tensor, u: Tensor | None) -> None:
         if (u is not None) != (len(self.expression.inputs) == 2):
-            expected = " and ".join(self.expression.inputs)
-            raise TaskError(f"{self}: expects {expected}, got {'x and u' if u is not None else 'x'}")
+            expected, got = " and ".join(self.expression.inputs), "x" if u is None else "x and u"
+            raise TaskError(f"{self}: expects {expected}, got {got}")
         if not x.dtype.is_floating_point:
             raise TaskError(f"{self}: expects a floating-point tensor, got {x.dtype}")
 
@@ -108,12 +108,14 @@ class Activation(nn.Module):
                 parameter.materialize((channels,), device=device, dtype=dtype)
                 nn.init.constant_(parameter, p.initial)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **options: Any
+    ) -> None:
         for name, parameter in self._parameters.items():
             stored = state_dict.get(prefix + name)
             if isinstance(parameter, UninitializedParameter) and isinstance(stored, Tensor):
                 parameter.materialize(stored.shape, dtype=stored.dtype)
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        super()._load_from_state_dict(state_dict, prefix, *args, **options)
 
     def __getstate__(self) -> dict[str, Any]:
         dropped = ("_formula", "_penalty_formula", "_penalty")
@@ -128,7 +130,9 @@ class Activation(nn.Module):
         return f"Activation('{self.expression}')"
 
 
-def _parameter(scope: str, initial: float, channels: int | None) -> nn.Parameter:
+def _parameter(
+    scope: str, initial: float, channels: int | None
+) -> nn.Parameter | UninitializedParameter:
     if scope == "layer":
         return nn.Parameter(torch.tensor(initial, dtype=torch.get_default_dtype()))
     if channels is None:

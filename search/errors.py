@@ -49,7 +49,7 @@ class StudyError(SearchError):
 
 
 def near_miss(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'sigmoid'?` when a known word is close to `word`, else the known words if few.
+    """`; did you mean 'sigmoid'?` when a known word is close, else the known words if they are few.
 
     >>> near_miss("sigmiod", ["sigmoid", "tanh"])
     "; did you mean 'sigmoid'?"

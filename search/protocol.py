@@ -8,7 +8,8 @@ Each gate has a name, counted in the report. In order, cheapest first:
     reference  the float32 program agrees with the float64 reference
     signal     variance and gradient norm stay bounded through 12 random layers
 
-Duplicates are caught by the study (by fingerprint), the training gate by the worker.
+Duplicates are caught by the study, by fingerprint; the gate of the first training steps is
+`search.training.gate`.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ def _line(expression: Expression, parameters: dict[str, float]) -> str:
     Two rows of different spread, so that a factor by a statistic is not taken for a constant.
     """
     x = np.stack([probe_points(), 0.5 * probe_points()])
-    y = np.broadcast_to(evaluate(expression.body, {"x": x, "u": np.ones_like(x)}, parameters), x.shape)
+    inputs = {"x": x, "u": np.ones_like(x)}
+    y = np.broadcast_to(evaluate(expression.body, inputs, parameters), x.shape)
     if not np.isfinite(y).all():
         return ""
     slope, offset = np.polyfit(x.ravel(), y.ravel(), 1)
@@ -109,9 +111,7 @@ def _inputs() -> Iterator[tuple[str, Tensor]]:
         yield f"on N(0, {spread:g})", spread * normal
 
 
-def _value_and_slope(
-    formula: Formula, expression: Expression, x: Tensor
-) -> tuple[Tensor, Tensor]:
+def _value_and_slope(formula: Formula, expression: Expression, x: Tensor) -> tuple[Tensor, Tensor]:
     x = x.detach().requires_grad_()
     y = _apply(formula, expression, x)
     (dx,) = torch.autograd.grad(y, x, torch.ones_like(y))

@@ -11,9 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 RunState = Literal["complete", "diverged", "pruned"]
-TrialState = Literal[
-    "running", "complete", "pruned", "diverged", "rejected", "failed", "duplicate"
-]
+TrialState = Literal["running", "complete", "pruned", "diverged", "rejected", "failed", "duplicate"]
 Origin = Literal["search", "baseline"]
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from search.errors import run_cli
 from search.language.catalog import equals, read_activation
-from search.language.derivative import derivative
-from search.language.expression import Expression, Input, Parameter
+from search.language.derivative import derivative, input_leaves, parameter_leaves
+from search.language.expression import Expression
 from search.language.facts import facts
 from search.language.fingerprint import fingerprint
 from search.language.latex import latex
@@ -23,8 +23,8 @@ def describe(expression: Expression) -> list[tuple[str, str]]:
         ("canonical", str(canonical_expression(expression))),
         ("LaTeX", latex(expression)),
     ]
-    for leaf in (*map(Input, expression.inputs), *(Parameter(p.name) for p in expression.trainable)):
-        lines.append((f"d/d{leaf.name}", str(canonical(derivative(expression, leaf)))))
+    for leaf in (*input_leaves(expression), *parameter_leaves(expression)):
+        lines.append((f"d/d{leaf}", str(canonical(derivative(expression, leaf)))))
     minimum = found.minimum
     lines += [
         ("minimum", f"f({minimum[0]:.10g}) = {minimum[1]:.10g}" if minimum else "none inside"),

@@ -22,7 +22,9 @@ VELU = (
 
 
 def test_parameters_are_named_as_declared_and_ride_in_the_state_dict():
-    activation = Activation("(a - c) * x + c * silu(x) where a = 1 per layer, c = 0.5 per channel", 3)
+    activation = Activation(
+        "(a - c) * x + c * silu(x) where a = 1 per layer, c = 0.5 per channel", 3
+    )
     state = activation.state_dict()
     assert {name: tuple(t.shape) for name, t in state.items()} == {"a": (), "c": (3,)}
     other = Activation(activation.expression, 3)

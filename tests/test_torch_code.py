@@ -40,7 +40,9 @@ def test_forward_equals_the_float64_reference(expression: Expression):
     tensors = sample(expression)
     inputs, parameters = split(expression, tensors)
     y = apply_formula(load_formula(expression), inputs, parameters, -1).detach().numpy()
-    names = {p.name: t.detach().numpy() for p, t in zip(expression.trainable, parameters, strict=True)}
+    names = {
+        p.name: t.detach().numpy() for p, t in zip(expression.trainable, parameters, strict=True)
+    }
     exact = evaluate(
         expression.body,
         {name: t.detach().numpy() for name, t in zip(expression.inputs, inputs, strict=True)},
@@ -82,7 +84,9 @@ def test_a_detached_statistic_is_a_constant_to_the_gradient():
     torch.testing.assert_close(dx, expected)
 
 
-@pytest.mark.parametrize("over, dims", [("features", (1,)), ("sample", (1, 2, 3)), ("tensor", (0, 1, 2, 3))])
+@pytest.mark.parametrize(
+    "over, dims", [("features", (1,)), ("sample", (1, 2, 3)), ("tensor", (0, 1, 2, 3))]
+)
 def test_statistics_reduce_the_dimensions_they_name(over: str, dims: tuple[int, ...]):
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
     y = apply_formula(load_formula(parse(f"x * std(x, over={over})")), (x,), (), -3)

@@ -90,7 +90,7 @@ def penalty_expression(expression: Expression) -> Expression | None:
 
 
 def _program(
-    outputs: tuple[Node, ...], inputs: tuple[str, ...], parameters: Iterable[Parameter]
+    outputs: tuple[Node, ...], inputs: tuple[str, ...], parameters: Iterable[Node]
 ) -> Program:
     names: dict[Node, Value] = {}
     operations: list[Operation] = []
@@ -101,7 +101,7 @@ def _program(
                 names[node] = _number_value(node, names, operations)
     return Program(
         inputs,
-        tuple(p.name for p in parameters),
+        tuple(p.name for p in parameters if isinstance(p, Parameter)),
         tuple(operations),
         tuple(names[output] for output in optimised),
     )
@@ -131,7 +131,7 @@ _LARGEST_PRODUCT = 8  # x**8 is three multiplications; beyond, torch.pow is as q
 
 
 def peepholes(node: Node) -> Node:
-    """Local rewrites that keep values: whole powers as products, literals behind the other operand."""
+    """Local rewrites that keep values: whole powers as products, literals as second operands."""
     return map_nodes(node, _peephole)
 
 

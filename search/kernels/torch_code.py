@@ -75,7 +75,7 @@ def _output(value: Value, parameters: set[str]) -> str:
 def _value(value: Value, parameters: set[str]) -> str:
     if isinstance(value, float):
         return repr(value)
-    return _parameter(value) if value in parameters else value
+    return _parameter(str(value)) if value in parameters else str(value)
 
 
 def _parameter(name: str) -> str:

@@ -1,0 +1,64 @@
+"""The torch rendering, loaded: the generated module's functions behind the common interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from search.kernels.build import load_source
+from search.kernels.program import Lowered
+from search.kernels.torch_code import render
+
+
+@dataclass(frozen=True, slots=True)
+class TorchRendering:
+    """Any floating dtype on any device, under torch.compile and torch.func; differentiable."""
+
+    program_forward: Callable[..., Tensor]
+    program_backward: Callable[..., tuple[Tensor, ...]]
+
+    def forward(self, tensors: Sequence[Tensor], channel_dim: int) -> Tensor:
+        x = tensors[0]
+        y = self.program_forward(*_widen(tensors, x.dtype), **_dimensions(x, channel_dim))
+        return (y if y.shape == x.shape else y.expand(x.shape)).to(x.dtype)
+
+    def backward(
+        self, dy: Tensor, tensors: Sequence[Tensor], channel_dim: int, needed: Sequence[bool]
+    ) -> Sequence[Tensor | None]:
+        x = tensors[0]
+        wide = _widen((dy, *tensors), x.dtype)
+        gradients = self.program_backward(*wide, **_dimensions(x, channel_dim))
+        return [
+            (g if g.shape == t.shape else _fit(g, t)).to(t.dtype) if wanted else None
+            for g, t, wanted in zip(gradients, tensors, needed, strict=True)
+        ]
+
+
+def load_torch(lowered: Lowered, title: str) -> TorchRendering:
+    """Render and import the programs of an expression."""
+    module = load_source(render(lowered, title))
+    return TorchRendering(module.forward, module.backward)
+
+
+def _dimensions(x: Tensor, channel_dim: int) -> dict[str, tuple[int, ...]]:
+    everything = tuple(range(-x.ndim, 0))
+    return {
+        "features": (channel_dim,) if x.ndim else (),
+        "sample": everything[1:] or everything,
+        "tensor": everything,
+    }
+
+
+def _widen(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    return [t if t.dtype == wide else t.to(wide) for t in tensors]
+
+
+def _fit(gradient: Tensor, like: Tensor) -> Tensor:
+    """Summed over the elements that share a parameter, or spread over those that share a value."""
+    if gradient.numel() < like.numel():
+        return gradient.expand(like.shape)
+    return gradient.sum_to_size(like.shape)

@@ -1,0 +1,34 @@
+"""`python -m search.report results/gated`: rebuild a study's report from its records."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from search.errors import run_cli
+
+
+def main() -> int:
+    """Read the study in a folder and write its leaderboard, figures and page."""
+    parser = argparse.ArgumentParser(prog="python -m search.report", description=__doc__)
+    parser.add_argument("folder", type=Path, help="a study's results, such as results/gated")
+    folder = parser.parse_args().folder
+
+    from search.figures.leaderboard import leaderboard_info
+    from search.figures.report import write_report
+    from search.figures.settings import settings_from_folder
+    from search.figures.verdict import verdict
+    from search.study import read_trials
+
+    settings = settings_from_folder(folder)
+    trials = read_trials(folder)
+    page = write_report(folder, trials, settings)
+    print(verdict(leaderboard_info(trials, settings), settings).headline)
+    print(f"report       {page}")
+    print(f"leaderboard  {folder / 'leaderboard.md'}")
+    print(f"heatmap      {folder / 'lr_heatmap.png'}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_cli(main)
