@@ -432,6 +432,11 @@ MISTAKES: list[tuple[dict[str, Any], int | None, str]] = [
         " every derivation",
     ),
     (
+        {"F": ["x * std(G)"], "G": ["x", "2"]},
+        None,
+        "F[0]: 'std(G)' can end as a statistic without x",
+    ),
+    (
         {"F": ["x + F", "x"]},
         None,
         "depth is missing; expected a bound, since F leads back to itself",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -106,8 +107,6 @@ def equals(expression: Expression) -> tuple[str, ...]:
 def read_activation(text: str, place: str = "activation") -> Expression:
     """An expression from a catalogue name or a formula."""
     word = text.strip()
-    if word in CATALOG:
-        return CATALOG[word].expression
-    if word.isidentifier() and word not in ("x", "u"):
+    if re.fullmatch(r"[\w\-]+", word) and word not in ("x", "u"):
         return find_published(word, place).expression
     return parse(text, place)

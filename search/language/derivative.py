@@ -52,7 +52,7 @@ def derivative(expression: Expression, leaf: Node, upstream: Node = ONE) -> Node
 def gradients(expression: Expression, wrt: Iterable[Node], upstream: Node = DY) -> dict[Node, Node]:
     """Every gradient of one backward pass: through the body, then through its statistics.
 
-    Fixed parameters and named constants are folded into numbers first.
+    Fixed parameters are folded into numbers first.
     """
     body = fold_fixed(expression).body
     wrt = tuple(wrt)
@@ -71,7 +71,7 @@ def gradients(expression: Expression, wrt: Iterable[Node], upstream: Node = DY) 
 def _transposed(statistic: Statistic, g: Node) -> Node:
     """The gradient that reaches the argument when `g` reaches the statistic."""
     z, over = statistic.argument, statistic.over
-    mean_g = Statistic("mean", g, over)
+    mean_g = g if isinstance(g, Number) else Statistic("mean", g, over)
     centred = build("sub", z, Statistic("mean", z, over))
     spread = Call("max", (statistic, Number(_SMALLEST_SPREAD)))
     match statistic.kind:
@@ -89,7 +89,7 @@ def _slopes(body: Node, wrt: tuple[Node, ...], upstream: Node) -> dict[Node, Nod
     """Pointwise reverse mode: upstream * d(body)/d(leaf); statistics are leaves."""
     if body in wrt:
         return {body: upstream}
-    order = list(_depends(body, frozenset(wrt)))
+    order = dict.fromkeys(_depends(body, frozenset(wrt)))
     adjoint: dict[Node, Node] = {body: upstream} if order else {}
     found: dict[Node, Node] = {}
     for node in reversed(order):

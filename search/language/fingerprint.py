@@ -26,13 +26,21 @@ from search.language.simplify import fold_fixed
 _PRECISION = 1e-9
 _CHEBYSHEV = 257
 _TAILS = (-100.0, -40.0, -20.0, -12.0, 12.0, 20.0, 40.0, 100.0)
+# The Chebyshev points beside 0 are 0.05 away: JumpReLU's threshold of 0.001 lies between them.
+_BESIDE_ZERO = (-0.003, -0.0003, 0.0003, 0.003, 0.03)
+# A batch of 3 samples of 6 rows of 15 features, so that `over` tells statistics apart.
+_BATCH = (3, 6, 15)
 
 
 def probe_points() -> NDArray[np.float64]:
-    """257 Chebyshev points on [-8, 8] and eight in the tails; the origin is one of them."""
+    """257 Chebyshev points on [-8, 8], the origin among them, eight in the tails, five beside 0.
+
+    Shape (3, 6, 15); every row is spread over the whole range.
+    """
     angles = (2 * np.arange(_CHEBYSHEV) + 1) * np.pi / (2 * _CHEBYSHEV)
     inner = np.where(np.arange(_CHEBYSHEV) == _CHEBYSHEV // 2, 0.0, 8.0 * np.cos(angles))
-    return np.concatenate([inner[::-1], _TAILS])
+    points = np.concatenate([inner[::-1], _TAILS, _BESIDE_ZERO])
+    return points.reshape(_BATCH[2], -1).T.reshape(_BATCH)
 
 
 @lru_cache(maxsize=4096)
@@ -79,6 +87,7 @@ def _rounded(values: NDArray[np.float64], shape: tuple[int, ...]) -> bytes:
     values = np.broadcast_to(values, shape)
     finite = np.where(np.isfinite(values), values, 0.0)
     scale = np.exp2(np.ceil(np.log2(np.maximum(np.abs(finite), 1.0))))
-    rounded = np.round(finite / (scale * _PRECISION)) * scale + 0.0
+    # Shifted, so that short decimals and powers of two lie well inside a step and not on its edge.
+    rounded = np.floor(finite / (scale * _PRECISION) + 0.637) * scale + 0.0
     kinds = np.where(np.isnan(values), 2.0, np.where(np.isinf(values), np.sign(values), 0.0))
     return rounded.tobytes() + kinds.tobytes()

@@ -59,7 +59,7 @@ def latex_number(value: float) -> str:
 def _latex(node: Node) -> tuple[str, int]:
     match node:
         case Number(value):
-            return latex_number(value), _SIGN if value < 0 else _ATOM
+            return _number(value)
         case Constant(name):
             return ("\\pi" if name == "pi" else name), _ATOM
         case Input("dy"):
@@ -73,22 +73,36 @@ def _latex(node: Node) -> tuple[str, int]:
             return f"{_SYMBOLS[kind]}{below}\\left({_latex(argument)[0]}\\right)", _ATOM
         case Call("add" | "sub" as function, (left, right)):
             symbol = "+" if function == "add" else "-"
-            return f"{_wrapped(left, _SUM)} {symbol} {_wrapped(right, _SUM + 1)}", _SUM
+            return f"{_wrapped(left, _SUM)} {symbol} {_wrapped(right, _SUM + 1, True)}", _SUM
         case Call("mul", (left, right)):
-            return f"{_wrapped(left, _PRODUCT)} \\, {_wrapped(right, _PRODUCT)}", _PRODUCT
+            return _product(_wrapped(left, _PRODUCT), _wrapped(right, _PRODUCT, True)), _PRODUCT
         case Call("div", (left, right)):
             return f"\\frac{{{_latex(left)[0]}}}{{{_latex(right)[0]}}}", _POWER
         case Call("neg", (operand,)):
-            return f"-{_wrapped(operand, _PRODUCT)}", _SUM
+            return f"-{_wrapped(operand, _PRODUCT, True)}", _SUM
         case Call("pow", (base, exponent)):
             return f"{_wrapped(base, _ATOM)}^{{{_latex(exponent)[0]}}}", _POWER
-        case Call("exp" | "exp2" as function, (argument,)):
+        case Call("exp" | "exp2" | "rsqrt" as function, (argument,)):
             return PRIMITIVES[function].latex.format(_latex(argument)[0]), _POWER
         case Call(function, arguments):
             inner = (_latex(argument)[0] for argument in arguments)
             return PRIMITIVES[function].latex.format(*inner), _ATOM
 
 
-def _wrapped(node: Node, least: int) -> str:
+def _number(value: float) -> tuple[str, int]:
+    text = latex_number(value)
+    if value < 0:
+        return text, _SIGN
+    return text, _PRODUCT if "\\cdot" in text else _POWER if "^" in text else _ATOM
+
+
+def _product(left: str, right: str) -> str:
+    """A thin space, or a dot where two numbers would read as one."""
+    return f"{left} \\cdot {right}" if right[0].isdigit() else f"{left} \\, {right}"
+
+
+def _wrapped(node: Node, least: int, after_sign: bool = False) -> str:
+    """In brackets when it binds less tightly than its place, or begins with a second sign."""
     inner, precedence = _latex(node)
-    return inner if precedence >= least else f"\\left({inner}\\right)"
+    bare = precedence >= least and not (after_sign and inner.startswith("-"))
+    return inner if bare else f"\\left({inner}\\right)"

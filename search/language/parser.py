@@ -31,6 +31,7 @@ from search.language.expression import (
     Parameter,
     Scope,
     Statistic,
+    children,
     leaves,
     substitute,
     walk,
@@ -59,6 +60,10 @@ RESERVED = frozenset(
     {"x", "u", "dy", "where", "per", "layer", "channel", "fixed", "penalty", "in", "detach", "over"}
     | {*CONSTANTS, *FUNCTIONS, *STATISTICS, *ABBREVIATIONS}
 )
+# Beyond Python's own grammar: plain ASCII without quotes, comments and escapes; decimal numbers.
+_STRANGE = re.compile(r"""[^ -~]|["'#\\`]""")
+_NUMERAL = re.compile(r"(?<![\w.])\.?\d(?:[\w.]|(?<=[eE])[+-])*")
+_DECIMAL = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _DECLARATION = re.compile(r"(?P<name>\w+)\s*=\s*(?P<initial>.+?)\s+(?P<scope>per\s+\w+|fixed)")
 
 
@@ -78,6 +83,9 @@ def parse(text: str, place: str = "formula") -> Expression:
         raise ExpressionError(f"{place}: '{twice[0]}' is declared twice")
     body = parse_node(body_text, names, place)
     penalty = parse_node(penalty_text, names, place) if penalty_text is not None else None
+    expression = Expression(body, parameters, penalty)
+    if (n := len(str(expression))) > LONGEST_TEXT:
+        raise ExpressionError(f"{place}: {n:,} characters written out; at most {LONGEST_TEXT:,}")
     used = {n.name for part in (body, penalty) if part for n in leaves(part) if n not in _INPUTS}
     unused = [name for name in names if name not in used]
     if unused:
@@ -85,11 +93,18 @@ def parse(text: str, place: str = "formula") -> Expression:
     if not any(n in _INPUTS for n in leaves(body)):
         raise ExpressionError(f"{place}: the formula does not use its input x")
     for part in (body, penalty):
+        _refuse_constant_statistics(part, place)
         _refuse_overflow(part, place)
-    return Expression(body, parameters, penalty)
+    return expression
 
 
 _INPUTS = (Input("x"), Input("u"))
+
+
+def _refuse_constant_statistics(node: Node | None, place: str) -> None:
+    for part in walk(node) if node else ():
+        if isinstance(part, Statistic) and not any(isinstance(n, Input) for n in leaves(part)):
+            raise ExpressionError(f"{place}: '{_short(str(part))}' is no statistic: it has no x")
 
 
 def _refuse_overflow(node: Node | None, place: str) -> None:
@@ -115,7 +130,8 @@ def split_where(text: str, place: str = "formula") -> tuple[str, list[str], str 
     ('a * x', ['a = 1 per layer', 's in [0, 1]'], None)
     """
     if not isinstance(text, str) or not text.strip():
-        raise ExpressionError(f"{place}: expected a formula such as 'x * sigmoid(x)', got {text!r}")
+        got = _short(repr(text)[: LONGEST_TEXT])
+        raise ExpressionError(f"{place}: expected a formula such as 'x * sigmoid(x)', got {got}")
     if len(text) > LONGEST_TEXT:
         raise ExpressionError(f"{place}: {len(text):,} characters; at most {LONGEST_TEXT:,}")
     head, *rest = re.split(r"\bpenalty\b", text)
@@ -142,7 +158,8 @@ def _split_commas(text: str) -> list[str]:
 
 def parse_declaration(clause: str, place: str = "formula") -> Declaration:
     """`a = 1 per layer`, `s = 0.5 per channel`, `m = 0.9 fixed`; the value may be a constant formula."""
-    match = _DECLARATION.fullmatch(clause.strip())
+    clause = " ".join(clause.split())
+    match = _DECLARATION.fullmatch(clause)
     if match is None:
         raise ExpressionError(
             f"{place}: cannot read '{_short(clause)}'; expected 'name = value per layer',"
@@ -186,24 +203,52 @@ def parse_node(text: str, parameters: Collection[str] = (), place: str = "formul
     """The node of a body; names in `parameters` become `Parameter`, other unknown ones are refused."""
     if len(text) > LONGEST_TEXT:
         raise ExpressionError(f"{place}: {len(text):,} characters; at most {LONGEST_TEXT:,}")
-    text = " ".join(text.split())
+    # `detach` alone is the option's short form; Python wants a value for a keyword.
+    text = re.sub(r"\bdetach\b(?!\s*=)", "detach=True", " ".join(text.split()))
+    _refuse_strange(text, place)
     try:
-        # `detach` alone is the option's short form; Python wants a value for a keyword.
-        tree = ast.parse(re.sub(r"\bdetach\b(?!\s*=)", "detach=True", text), mode="eval")
+        tree = ast.parse(text, mode="eval")
     except SyntaxError as error:
         column = f" at column {error.offset}" if error.offset else ""
         raise ExpressionError(f"{place}: '{_short(text)}': {error.msg}{column}") from None
     except (RecursionError, MemoryError, ValueError):
         raise ExpressionError(f"{place}: '{_short(text)}' is nested too deeply to read") from None
-    return _Reader(frozenset(parameters), place).read(tree.body, 0)
+    node = _Reader(frozenset(parameters), place, text).read(tree.body, 0)
+    _refuse_large(node, place)
+    return node
+
+
+def _refuse_strange(text: str, place: str) -> None:
+    if strange := _STRANGE.search(text):
+        column = strange.start() + 1
+        raise ExpressionError(f"{place}: unexpected character {strange[0]!a} at column {column}")
+    for numeral in _NUMERAL.finditer(text):
+        if not _DECIMAL.fullmatch(numeral[0]):
+            raise ExpressionError(f"{place}: cannot read the number '{_short(numeral[0])}'")
+
+
+def _refuse_large(node: Node, place: str) -> None:
+    """Bounds that hold for the text of the node too, in which abbreviations are written out."""
+    size: dict[Node, int] = {}
+    depth: dict[Node, int] = {}
+    for part in walk(node):
+        below = children(part)
+        size[part] = 1 + sum(size[n] for n in below)
+        sign = isinstance(part, Number) and part.value < 0
+        depth[part] = 1 + max(depth[n] for n in below) if below else int(sign)
+    if depth[node] > DEEPEST_NESTING:
+        raise ExpressionError(f"{place}: nested more than {DEEPEST_NESTING} deep")
+    if size[node] > LONGEST_TEXT:
+        raise ExpressionError(f"{place}: more than {LONGEST_TEXT:,} characters written out")
 
 
 class _Reader:
     """The walk over the allow-list; holds what an error message needs."""
 
-    def __init__(self, parameters: frozenset[str], place: str):
+    def __init__(self, parameters: frozenset[str], place: str, text: str):
         self.parameters = parameters
         self.place = place
+        self.text = text
 
     def fail(self, message: str) -> ExpressionError:
         return ExpressionError(f"{self.place}: {message}")
@@ -228,9 +273,18 @@ class _Reader:
             case ast.Compare():
                 raise self.fail("a comparison belongs inside select(…): 'select(x > 0, a, b)'")
         raise self.fail(
-            f"{_kind(tree)} is not part of the language; it knows numbers, x, u, declared names,"
-            " + - * / ** and the functions of its table"
+            f"{self.kind(tree)} is not part of the language; it knows numbers, x, u, declared"
+            " names, + - * / ** and the functions of its table"
         )
+
+    def source(self, tree: ast.AST) -> str:
+        """The text that was read; `ast.unparse` would recurse."""
+        start, end = getattr(tree, "col_offset", 0), getattr(tree, "end_col_offset", None)
+        return _short(self.text[start:end])
+
+    def kind(self, tree: ast.AST) -> str:
+        names = {"Attribute": "an attribute ('a.b')", "Subscript": "a subscript ('a[b]')"}
+        return names.get(type(tree).__name__, f"'{self.source(tree)}'")
 
     def number(self, value: object) -> Number:
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -259,7 +313,7 @@ class _Reader:
         if function in STATISTICS:
             return self.statistic(function, tree, depth)
         if tree.keywords:
-            raise self.fail(f"{function}() takes no keyword '{tree.keywords[0].arg}'")
+            raise self.fail(f"{function}() takes no keyword '{tree.keywords[0].arg or '**'}'")
         if function in ABBREVIATIONS:
             (argument,) = self.arguments(function, tree, 1, depth)
             return substitute(abbreviation(function), {Parameter("a"): argument})
@@ -290,25 +344,33 @@ class _Reader:
         if len(tree.args) != 1:
             raise self.fail(f"{kind}() takes 1 argument, got {len(tree.args)}")
         argument = self.read(tree.args[0], depth + 1)
-        if not any(isinstance(leaf, Input) for leaf in leaves(argument)):
+        # Over a parameter alone it comes up in derivatives; `parse` refuses it.
+        if not any(True for _ in leaves(argument)):
             raise self.fail(f"{kind}() of something without x is no statistic")
         over, detach = OVER[0], False
         for option in tree.keywords:
             if option.arg == "over":
                 over = self.over(kind, option.value)
-            elif option.arg == "detach" and isinstance(option.value, ast.Constant):
-                detach = option.value.value is True
+            elif option.arg == "detach":
+                detach = self.flag(kind, option.value)
             else:
-                hint = near_miss(str(option.arg), ["over", "detach"])
-                raise self.fail(f"{kind}() has no option '{option.arg}'{hint}")
+                name = option.arg or "**"
+                hint = near_miss(name, ["over", "detach"])
+                raise self.fail(f"{kind}() has no option '{name}'{hint}")
         return Statistic(kind, argument, over, detach)
 
     def over(self, kind: str, value: ast.AST) -> Over:
-        word = value.id if isinstance(value, ast.Name) else ast.unparse(value)
+        word = self.source(value)
         for known in OVER:
             if word == known:
                 return known
-        raise self.fail(f"{kind}(…, over={_short(word)}){near_miss(word, OVER)}")
+        raise self.fail(f"{kind}(…, over={word}){near_miss(word, OVER)}")
+
+    def flag(self, kind: str, value: ast.AST) -> bool:
+        word = self.source(value)
+        if word not in ("True", "False"):
+            raise self.fail(f"{kind}(…, detach={word}); expected True or False")
+        return word == "True"
 
 
 def negative(node: Node) -> Node:
@@ -320,11 +382,6 @@ def negative(node: Node) -> Node:
 def abbreviation(name: str) -> Node:
     """The formula behind a published name, over the parameter `a`."""
     return parse_node(ABBREVIATIONS[name], ("a",), name)
-
-
-def _kind(tree: ast.AST) -> str:
-    names = {"Attribute": "an attribute ('a.b')", "Subscript": "a subscript ('a[b]')"}
-    return names.get(type(tree).__name__, f"'{_short(ast.unparse(tree))}'")
 
 
 def _short(text: str, longest: int = 60) -> str:

@@ -74,7 +74,8 @@ _ROWS = (
     Primitive("div", ("1 / b", "-(a / b) / b"), np.divide, "{0} / {1}", "\\frac{{{0}}}{{{1}}}"),
     Primitive(
         "pow",
-        ("b * a ** (b - 1)", "a ** b * log(a)"),
+        # 0 ** b * log(0) would be 0 * -inf: the slope by the exponent is 0 at a = 0.
+        ("b * a ** (b - 1)", "a ** b * log(select(abs(a) > 0, a, 1))"),
         np.power,
         "torch.pow({0}, {1})",
         "{0}^{{{1}}}",
@@ -338,7 +339,8 @@ ABBREVIATIONS = {
     "gelu": "a * normal_cdf(a)",
     "mish": "a * tanh(softplus(a))",
     "golu": "a * gompertz(a)",
-    "elu": "relu(a) + expm1(min(a, 0))",
+    # Not relu(a) + expm1(min(a, 0)), whose slope at 0 would be 0 instead of 1.
+    "elu": "select(a > 0, a, expm1(a))",
     "hard_sigmoid": "clip(a + 3, 0, 6) / 6",
     "leaky_relu": "max(a, 0.01 * a)",
 }

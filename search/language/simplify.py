@@ -8,6 +8,9 @@ structural keys and comparison, not for kernels (a reordered Mish overflows at w
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+
+import numpy as np
 
 from search.language.evaluate import CONSTANT_VALUES, evaluate
 from search.language.expression import (
@@ -27,7 +30,7 @@ ZERO, ONE = Number(0.0), Number(1.0)
 
 def simplify(node: Node) -> Node:
     """Constants folded, neutral elements dropped; the same value to the last bit or nearly so."""
-    return map_nodes(node, lambda n: build(n.function, *n.arguments) if isinstance(n, Call) else n)
+    return fold(node, {})
 
 
 def build(function: str, *arguments: Node) -> Node:
@@ -69,24 +72,35 @@ def build(function: str, *arguments: Node) -> Node:
             return Call("relu", (other,))
         case "max", (Number(0.0), other):
             return Call("relu", (other,))
+        case "select", (Number(condition), left, right):
+            return left if condition else right
         case "select", (_, left, right) if left == right:
             return left
     return Call(function, arguments)
 
 
 def fold_fixed(expression: Expression) -> Expression:
-    """The expression with its `fixed` parameters and named constants written as numbers."""
+    """The expression with its `fixed` parameters written as numbers."""
     numbers: dict[Node, Node] = {
         Parameter(p.name): Number(p.initial) for p in expression.parameters if p.scope == "fixed"
     }
-    numbers |= {Constant(name): Number(value) for name, value in CONSTANT_VALUES.items()}
+    penalty = fold(expression.penalty, numbers) if expression.penalty else None
+    return Expression(fold(expression.body, numbers), expression.trainable, penalty)
 
-    def fold(node: Node) -> Node:
+
+def fold_constants(node: Node) -> Node:
+    """The formula with `pi` and `e` written as numbers."""
+    return fold(node, {Constant(name): Number(value) for name, value in CONSTANT_VALUES.items()})
+
+
+def fold(node: Node, numbers: Mapping[Node, Node]) -> Node:
+    """`simplify` with some leaves replaced by numbers on the way."""
+
+    def step(node: Node) -> Node:
         node = numbers.get(node, node)
         return build(node.function, *node.arguments) if isinstance(node, Call) else node
 
-    penalty = map_nodes(expression.penalty, fold) if expression.penalty else None
-    return Expression(map_nodes(expression.body, fold), expression.trainable, penalty)
+    return map_nodes(node, step)
 
 
 # --- canonical form ----------------------------------------------------------------------------
@@ -110,9 +124,9 @@ def canonical_expression(expression: Expression) -> Expression:
 def _canonical_step(node: Node) -> Node:
     match node:
         case Call("add" | "sub" | "neg"):
-            return _rebuild_sum(_terms(node, 1.0))
+            return _rebuild_sum(_terms(node, 1.0)) or node
         case Call("mul" | "div" | "pow"):
-            return _rebuild_product(_factors(node, 1.0))
+            return _rebuild_product(_factors(node, 1.0)) or node
         case Call("max" | "min" as function, arguments):
             return Call(function, tuple(sorted(arguments, key=text)))
         case _:
@@ -136,10 +150,13 @@ def _terms(node: Node, sign: float) -> list[tuple[float, Node]]:
             return [(sign, node)]
 
 
-def _rebuild_sum(terms: list[tuple[float, Node]]) -> Node:
+def _rebuild_sum(terms: list[tuple[float, Node]]) -> Node | None:
+    """The sum with equal terms collected; None when a coefficient overflows."""
     collected: dict[Node, float] = {}
     for coefficient, term in terms:
         collected[term] = collected.get(term, 0.0) + coefficient
+    if not all(map(math.isfinite, collected.values())):
+        return None
     ordered = sorted(((t, c) for t, c in collected.items() if c != 0), key=lambda p: _order(p[0]))
     total: Node = ZERO
     for term, coefficient in ordered:
@@ -161,27 +178,32 @@ def _factors(node: Node, power: float) -> list[tuple[float, Node]]:
         case Call("div", (left, right)):
             return _factors(left, power) + _factors(right, -power)
         case Call("neg", (inner,)):
-            return [(1.0, Number(-1.0)), *_factors(inner, power)]
+            return [(power, Number(-1.0)), *_factors(inner, power)]
         # (a**m)**n is a**(m*n) for whole numbers only: sqrt(x**2) is |x|.
-        case Call("pow", (base, Number(exponent))) if exponent == int(exponent) and power == int(
-            power
-        ):
+        case Call("pow", (base, Number(exponent))) if _is_whole(exponent, power):
             return _factors(base, power * exponent)
         case _:
             return [(power, node)]
 
 
-def _rebuild_product(factors: list[tuple[float, Node]]) -> Node:
+def _is_whole(*exponents: float) -> bool:
+    return all(n == int(n) and abs(n) <= 1e6 for n in exponents)
+
+
+def _rebuild_product(factors: list[tuple[float, Node]]) -> Node | None:
+    """The product with equal bases collected; None when its literals over- or underflow."""
     coefficient, powers = 1.0, dict[Node, float]()
     for power, base in factors:
         if isinstance(base, Number) and base.value != 0:
-            coefficient *= base.value**power
+            with np.errstate(all="ignore"):
+                coefficient *= float(np.float64(base.value) ** power)
         else:
             powers[base] = powers.get(base, 0.0) + power
+    if not math.isfinite(coefficient) or coefficient == 0:
+        return None
     above = [_power(b, p) for b, p in sorted(powers.items(), key=_factor_order) if p > 0]
     below = [_power(b, -p) for b, p in sorted(powers.items(), key=_factor_order) if p < 0]
-    product = _product(above)
-    scaled = build("mul", Number(coefficient), product) if math.isfinite(coefficient) else product
+    scaled = build("mul", Number(coefficient), _product(above))
     return build("div", scaled, _product(below)) if below else scaled
 
 

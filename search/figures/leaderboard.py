@@ -1,0 +1,330 @@
+"""The leaderboard: everything that was trained, best first, with its errors and its doubts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from search.figures.formulas import latex_of
+from search.figures.notation import rate_text
+from search.figures.settings import ReportSettings
+from search.language.catalog import CATALOG
+from search.records import Trial
+from search.statistics import (
+    Difference,
+    RateSummary,
+    paired_difference,
+    rate_key,
+    summarize_rates,
+    tolerant_range,
+)
+
+UNTRAINED = ("rejected", "duplicate")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One trial on the leaderboard. `rank` is None below the ranked ones."""
+
+    rank: int | None
+    trial: Trial
+    summaries: tuple[RateSummary, ...]
+    best: RateSummary | None
+    """At the best rate."""
+    at_default: RateSummary | None
+    """At the default rate, if it was trained there."""
+    edge: str
+    """`lowest` or `highest` when the best rate is the last one tried on that side."""
+    tolerant: tuple[float, float] | None
+    """The rates around the best that stay within 1 % of its score."""
+    difference: Difference | None = None
+    """Score minus the best baseline's; None for that baseline itself, or without one."""
+
+    @property
+    def label(self) -> str:
+        """A baseline's name in print, a candidate's number."""
+        return title_of(self.trial)
+
+    @property
+    def score(self) -> float | None:
+        """Mean over seeds at the best rate."""
+        return self.trial.score
+
+    @property
+    def runs(self) -> int:
+        """Trainings started."""
+        return len(self.trial.runs)
+
+    @property
+    def diverged(self) -> int:
+        """Trainings that ended in NaN, ±inf or above the loss bound."""
+        return sum(run.state == "diverged" for run in self.trial.runs)
+
+    @property
+    def standard_error(self) -> float | None:
+        """Of the score; None with one seed."""
+        return self.best.standard_error if self.best else None
+
+    @property
+    def n(self) -> int:
+        """Seeds behind the score."""
+        return self.best.n if self.best else 0
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderboardInfo:
+    """All trials of a study in the order of a leaderboard."""
+
+    ranked: tuple[Row, ...]
+    unranked: tuple[Row, ...]
+    """Trained, or meant to be, without a score that may be compared."""
+    untrained: tuple[Trial, ...]
+    """Rejected before training, or duplicates."""
+    best_baseline: Row | None
+    best_candidate: Row | None
+    best_at_default: Row | None
+    maximize: bool
+
+    def candidates(self) -> tuple[Row, ...]:
+        """The ranked rows that the search found."""
+        return tuple(row for row in self.ranked if row.trial.origin == "search")
+
+    def baselines(self) -> tuple[Row, ...]:
+        """The ranked rows of published activations."""
+        return tuple(row for row in self.ranked if row.trial.origin == "baseline")
+
+    def states(self) -> Counter[str]:
+        """How many trials are in each state."""
+        trained = [row.trial.state for row in (*self.ranked, *self.unranked)]
+        return Counter([*trained, *(trial.state for trial in self.untrained)])
+
+
+def title_of(trial: Trial) -> str:
+    """`GoLU` for the baseline golu, `#12` for a candidate."""
+    if trial.name in CATALOG:
+        return CATALOG[trial.name].title
+    return trial.name or f"#{trial.number}"
+
+
+def leaderboard_info(trials: Sequence[Trial], settings: ReportSettings) -> LeaderboardInfo:
+    """Rank `trials`: complete ones by score, the better first, equal scores by number."""
+    sign = -1.0 if settings.maximize else 1.0
+    trained = [_row(trial, settings) for trial in trials if trial.state not in UNTRAINED]
+    scored = sorted(
+        (row for row in trained if _has_score(row.trial)),
+        key=lambda row: (sign * _finite(row.score), row.trial.number),
+    )
+    reference = next((row for row in scored if row.trial.origin == "baseline"), None)
+    ranked = tuple(_placed(rank, row, reference) for rank, row in enumerate(scored, start=1))
+    return LeaderboardInfo(
+        ranked=ranked,
+        unranked=tuple(row for row in trained if not _has_score(row.trial)),
+        untrained=tuple(trial for trial in trials if trial.state in UNTRAINED),
+        best_baseline=_first(ranked, lambda row: row.trial.origin == "baseline"),
+        best_candidate=_first(ranked, lambda row: row.trial.origin == "search"),
+        best_at_default=_best_at_default(ranked, sign),
+        maximize=settings.maximize,
+    )
+
+
+def _has_score(trial: Trial) -> bool:
+    return trial.state == "complete" and trial.score is not None and math.isfinite(trial.score)
+
+
+def _finite(score: float | None) -> float:
+    return 0.0 if score is None else score
+
+
+def _first(rows: Sequence[Row], wanted: Callable[[Row], bool]) -> Row | None:
+    return next((row for row in rows if wanted(row)), None)
+
+
+def _best_at_default(ranked: Sequence[Row], sign: float) -> Row | None:
+    tried = [row for row in ranked if row.at_default is not None and row.at_default.whole]
+    return min(tried, key=lambda row: sign * _default_mean(row), default=None)
+
+
+def _default_mean(row: Row) -> float:
+    return _finite(row.at_default.mean if row.at_default else None)
+
+
+def summary_at(summaries: Sequence[RateSummary], rate: float | None) -> RateSummary | None:
+    """The summary of one rate, if it was trained."""
+    if rate is None:
+        return None
+    key = rate_key(rate)
+    return next((s for s in summaries if s.learning_rate == key), None)
+
+
+def _row(trial: Trial, settings: ReportSettings) -> Row:
+    summaries = summarize_rates(trial.runs)
+    rate = trial.best_rate
+    return Row(
+        rank=None,
+        trial=trial,
+        summaries=summaries,
+        best=summary_at(summaries, rate),
+        at_default=summary_at(summaries, settings.default_rate),
+        edge=_edge(summaries, rate),
+        tolerant=None if rate is None else tolerant_range(summaries, rate, settings.maximize),
+    )
+
+
+def _edge(summaries: Sequence[RateSummary], rate: float | None) -> str:
+    """A best rate with no tried rate beyond it is a bound, not an optimum."""
+    if rate is None or len(summaries) < 2:
+        return ""
+    key = rate_key(rate)
+    ends = {summaries[0].learning_rate: "lowest", summaries[-1].learning_rate: "highest"}
+    return ends.get(key, "")
+
+
+def _placed(rank: int, row: Row, reference: Row | None) -> Row:
+    if reference is None or reference.trial.number == row.trial.number:
+        difference = None
+    else:
+        difference = _difference(row.trial, reference.trial)
+    return Row(
+        rank, row.trial, row.summaries, row.best, row.at_default, row.edge, row.tolerant, difference
+    )
+
+
+def _difference(trial: Trial, reference: Trial) -> Difference | None:
+    """Over shared seeds; the plain difference of the two scores when they share none."""
+    if trial.best_rate is None or reference.best_rate is None:
+        return None
+    paired = paired_difference(trial.runs, trial.best_rate, reference.runs, reference.best_rate)
+    if paired.n:
+        return paired
+    return Difference(_finite(trial.score) - _finite(reference.score), None, 0)
+
+
+COLUMNS: dict[str, Callable[[Row], Any]] = {
+    "rank": lambda row: row.rank,
+    "number": lambda row: row.trial.number,
+    "name": lambda row: row.trial.name,
+    "origin": lambda row: row.trial.origin,
+    "state": lambda row: row.trial.state,
+    "score": lambda row: row.score,
+    "standard_error": lambda row: row.standard_error,
+    "n": lambda row: row.n,
+    "best_rate": lambda row: row.trial.best_rate,
+    "edge": lambda row: row.edge,
+    "default_score": lambda row: row.at_default.mean if row.at_default else None,
+    "default_standard_error": lambda row: row.at_default.standard_error if row.at_default else None,
+    "default_n": lambda row: row.at_default.n if row.at_default else None,
+    "rates_within_1_percent": lambda row: range_text(row, "..") or None,
+    "difference": lambda row: row.difference.mean if row.difference else None,
+    "difference_standard_error": lambda row: (
+        row.difference.standard_error if row.difference else None
+    ),
+    "difference_pairs": lambda row: row.difference.n if row.difference else None,
+    "activation_parameters": lambda row: row.trial.parameters,
+    "relative_step_time": lambda row: row.trial.cost,
+    "runs": lambda row: row.runs,
+    "diverged_runs": lambda row: row.diverged,
+    "seconds": lambda row: row.trial.seconds,
+    "fingerprint": lambda row: row.trial.fingerprint,
+    "formula": lambda row: row.trial.expression,
+    "latex": lambda row: latex_of(row.trial.expression),
+    "reason": lambda row: row.trial.reason,
+}
+"""The columns of leaderboard.csv: plain numbers in full precision, empty where there is none."""
+
+
+def range_text(row: Row, between: str = "–") -> str:
+    """The rates within 1 % of the best: `0.003–0.03`, one rate alone, or nothing."""
+    if row.tolerant is None:
+        return ""
+    low, high = (rate_text(rate) for rate in row.tolerant)
+    return low if low == high else f"{low}{between}{high}"
+
+
+def leaderboard_csv(info: LeaderboardInfo) -> str:
+    """Every trained trial as CSV, ranked ones first."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in (*info.ranked, *info.unranked):
+        writer.writerow(["" if (v := cell(row)) is None else v for cell in COLUMNS.values()])
+    return text.getvalue()
+
+
+def leaderboard_markdown(info: LeaderboardInfo, settings: ReportSettings) -> str:
+    """Every trained trial as a Markdown table, for a README or an issue."""
+    scale = settings.scale.fitted(row.score for row in info.ranked)
+    columns = markdown_columns(scale)
+    lines = [
+        f"# {_escaped(settings.name)}: leaderboard",
+        "",
+        f"{settings.metric}{' in %' if settings.percent else ''} on the validation split, "
+        f"{'higher' if settings.maximize else 'lower'} is better; mean ± standard error over seeds "
+        "at the best learning rate. Search scores: not re-tested on fresh seeds.",
+        "",
+        "| " + " | ".join(columns) + " |",
+        "|" + "|".join(" --- " for _ in columns) + "|",
+    ]
+    for row in (*info.ranked, *info.unranked):
+        lines.append("| " + " | ".join(_escaped(cell(row)) for cell in columns.values()) + " |")
+    for state, count in Counter(trial.state for trial in info.untrained).items():
+        lines += ["", f"Not trained: {count} {state}."]
+    return "\n".join(lines) + "\n"
+
+
+def markdown_columns(scale: Any) -> dict[str, Callable[[Row], str]]:
+    """Heads and cells of leaderboard.md."""
+    return {
+        "rank": lambda row: str(row.rank or "–"),
+        "activation": lambda row: row.label,
+        "formula": lambda row: f"`{row.trial.expression}`",
+        "LaTeX": lambda row: f"${latex}$" if (latex := latex_of(row.trial.expression)) else "–",
+        "origin": lambda row: row.trial.origin,
+        "score": lambda row: scale.pair(row.score, row.standard_error),
+        "n": lambda row: str(row.n),
+        "best rate": lambda row: rate_cell(row),
+        "at default rate": lambda row: default_cell(row, scale),
+        "within 1 %": lambda row: range_text(row) or "–",
+        "vs best baseline": lambda row: difference_cell(row, scale),
+        "parameters": lambda row: f"{row.trial.parameters:,}",
+        "step time / ReLU": lambda row: cost_cell(row),
+        "diverged": lambda row: f"{row.diverged}/{row.runs}",
+        "state": lambda row: f"{row.trial.state} {row.trial.reason}".strip(),
+    }
+
+
+def rate_cell(row: Row) -> str:
+    """The best rate, marked when it is the last one tried on its side."""
+    mark = {"lowest": " (lowest tried)", "highest": " (highest tried)"}.get(row.edge, "")
+    return rate_text(row.trial.best_rate) + mark
+
+
+def default_cell(row: Row, scale: Any) -> str:
+    """Score at the default rate; says so when seeds diverged there."""
+    at = row.at_default
+    if at is None:
+        return "–"
+    if at.diverged:
+        return f"{scale.pair(at.mean, at.standard_error)} ({at.diverged}/{at.runs} diverged)"
+    return scale.pair(at.mean, at.standard_error)
+
+
+def difference_cell(row: Row, scale: Any) -> str:
+    """Difference to the best baseline with its paired error."""
+    if row.difference is None or row.difference.mean is None:
+        return "–"
+    return scale.pair(row.difference.mean, row.difference.standard_error, sign=True)
+
+
+def cost_cell(row: Row) -> str:
+    """Step time relative to ReLU."""
+    return "–" if row.trial.cost is None else f"{row.trial.cost:.2f}×"
+
+
+def _escaped(text: str) -> str:
+    """A cell of a Markdown table: no bar ends it, no line break leaves it."""
+    return " ".join(text.split()).replace("|", "\\|")

@@ -1,0 +1,344 @@
+"""The report as one HTML page that opens from disk: nothing is fetched, everything is escaped."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from search.figures.formulas import FormulaSheet, formula_sheet
+from search.figures.leaderboard import (
+    LeaderboardInfo,
+    Row,
+    cost_cell,
+    default_cell,
+    difference_cell,
+    range_text,
+)
+from search.figures.notation import Scale, count_text, duration_text, rate_text, short
+from search.figures.rejections import rejections_info
+from search.figures.settings import ReportSettings
+from search.figures.verdict import gain, verdict
+from search.language.expression import Declaration
+from search.language.parser import parse
+from search.records import Trial
+
+MOST_ROWS = 300
+"""Rows of the page's leaderboard; leaderboard.csv has all."""
+MOST_UNFOLDED = 15
+"""Rows shown before a click; baselines always are."""
+MOST_PICTURES = 100
+"""Formulas set as mathematics; the rest is text. Each takes some milliseconds."""
+MOST_LISTED_BYTES = 1_800_000
+"""Of the list of everything discovered; report/discovered.csv has all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One figure of the page."""
+
+    key: str
+    title: str
+    caption: str
+    empty: str
+    """Said when there is nothing to draw."""
+    png: bytes | None
+    width: int
+    """On the page, in CSS pixels."""
+
+    @property
+    def image(self) -> str:
+        """The picture in base64, or nothing."""
+        return "" if self.png is None else base64.b64encode(self.png).decode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell of the leaderboard."""
+
+    text: str
+    style: str = ""
+    key: float | str | None = None
+    """What the column is sorted by; None sorts by the text, "" puts the row last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """One column of the leaderboard."""
+
+    title: str
+    meaning: str
+    cell: Callable[[Row], Cell]
+    left: bool = False
+
+
+def index_page(
+    trials: Sequence[Trial],
+    board: LeaderboardInfo,
+    settings: ReportSettings,
+    drawn: Sequence[Drawn],
+) -> str:
+    """The whole page."""
+    rows = [*board.ranked, *board.unranked]
+    scale = settings.scale.fitted(row.score for row in board.ranked)
+    best = board.best_candidate or board.best_baseline
+    sheet = formula_sheet(row.trial.expression for row in rows[:MOST_PICTURES])
+    formula = formula_writer(sheet)
+    heads = leaderboard_heads(scale, formula)
+    reasons = rejections_info(trials, settings)
+    listed = everything(trials, scale)
+    return _template().render(
+        name=settings.name,
+        summary=summary(settings),
+        sheet=sheet,
+        formula=formula,
+        verdict=verdict(board, settings),
+        best=best,
+        usage=_usage(best),
+        tiles=tiles(board, settings, scale),
+        heads=heads,
+        rows=[_row(place, row, heads) for place, row in enumerate(rows[:MOST_ROWS])],
+        folded=sum(row.trial.origin == "search" for row in rows[MOST_UNFOLDED:MOST_ROWS]) > 0,
+        hidden_rows=max(0, len(rows) - MOST_ROWS),
+        leaderboard_caption=_caption(settings),
+        figures=drawn,
+        reasons=reasons.reasons if reasons else (),
+        everything=listed,
+        everything_total=len(trials),
+        everything_caption=(
+            "Every activation that was proposed, whatever became of it, with the choices of the "
+            "grammar that derive it."
+        ),
+        settings_rows=settings.rows(),
+        environment_rows=environment_rows(settings.environment),
+        space_text=settings.space_text,
+    )
+
+
+def _template() -> Any:
+    text = files("search.figures").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(text)
+
+
+def _caption(settings: ReportSettings) -> str:
+    unit = " in %" if settings.percent else ""
+    better = "higher" if settings.maximize else "lower"
+    return (
+        f"Validation {settings.metric}{unit}, {better} is better: mean ± standard error over seeds "
+        "at the best learning rate of each activation. Differences are paired by seed."
+    )
+
+
+def summary(settings: ReportSettings) -> str:
+    """The study in one line: `digits · 5 rates × 2 seeds · sampler tpe, 40 trials`."""
+    sampler = f"sampler {settings.sampler}" if settings.sampler else "no search: baselines alone"
+    budget = "" if settings.budget is None else f", {count_text(settings.budget, 'trial')}"
+    rates, seeds = len(settings.grid), len(settings.seeds)
+    runs = f"{count_text(rates, 'rate')} × {count_text(seeds, 'seed')}" if rates and seeds else ""
+    model = settings.options.get("model")
+    parts = (settings.task, "" if model is None else str(model), runs, sampler + budget)
+    return " · ".join(part for part in parts if part)
+
+
+def _usage(best: Row | None) -> str:
+    if best is None:
+        return ""
+    text = json.dumps(best.trial.expression, ensure_ascii=False)
+    return f"from search import Activation\n\nactivation = Activation({text})"
+
+
+def formula_writer(sheet: FormulaSheet) -> Callable[[str], Markup]:
+    """A function that shows a formula: as mathematics with its declarations, else as code."""
+
+    def show(text: str) -> Markup:
+        if text not in sheet.pictures:
+            return Markup("<code class='wrap'>{}</code>").format(text)
+        declared = ", ".join(declaration_text(p) for p in parse(text).parameters)
+        where = Markup("<div class='where'>where {}</div>").format(declared) if declared else ""
+        return Markup(sheet.pictures[text]) + where
+
+    return show
+
+
+def declaration_text(declared: Declaration) -> str:
+    """`s = 0.6219`, or `b = 1 per channel` when it is trained; four digits."""
+    scope = "" if declared.scope == "fixed" else f" per {declared.scope}"
+    return f"{declared.name} = {declared.initial:.4g}{scope}"
+
+
+def leaderboard_heads(scale: Scale, formula: Callable[[str], Markup]) -> list[Head]:
+    """The columns of the page's leaderboard."""
+    return [
+        Head("#", "rank by score", lambda r: Cell(str(r.rank or "–"), key=_key(r.rank))),
+        Head("activation", "name or number, and formula", lambda r: _name_cell(r, formula), True),
+        Head(
+            "score",
+            "mean ± standard error over seeds at the best rate",
+            lambda r: Cell(scale.pair(r.score, r.standard_error), "", _key(r.score)),
+        ),
+        Head("n", "seeds behind the score", lambda r: Cell(str(r.n), key=r.n)),
+        Head(
+            "vs best baseline",
+            "score minus that of the best baseline, paired by seed",
+            lambda r: Cell(difference_cell(r, scale), "", _difference_key(r)),
+        ),
+        Head("best rate", "learning rate with the best mean", _rate_cell),
+        Head(
+            "at default",
+            "score at the default learning rate",
+            lambda r: Cell(
+                default_cell(r, scale),
+                _default_style(r),
+                _key(r.at_default.mean if r.at_default else None),
+            ),
+        ),
+        Head(
+            "within 1 %",
+            "learning rates around the best whose score stays within 1 % of it",
+            lambda r: Cell(range_text(r) or "–"),
+        ),
+        Head(
+            "parameters",
+            "trainable numbers in the activations of the model",
+            lambda r: Cell(f"{r.trial.parameters:,}", key=r.trial.parameters),
+        ),
+        Head(
+            "step time",
+            "seconds of a training step relative to ReLU",
+            lambda r: Cell(cost_cell(r), key=_key(r.trial.cost)),
+        ),
+        Head(
+            "diverged",
+            "runs that ended in NaN, infinity or above the loss bound",
+            lambda r: Cell(f"{r.diverged}/{r.runs}", "bad" if r.diverged else "", r.diverged),
+        ),
+        Head("state", "what became of the trial", lambda r: Cell(r.trial.state, "left"), True),
+    ]
+
+
+def _key(value: float | None) -> float | str:
+    return "" if value is None else value
+
+
+def _name_cell(row: Row, formula: Callable[[str], Markup]) -> Cell:
+    label = Markup("<span class='name'>{}</span><br>").format(row.label)
+    reason = ""
+    if row.trial.reason:
+        reason = Markup("<div class='sub'>{}</div>").format(_one_line(row.trial.reason, 160))
+    return Cell(label + formula(row.trial.expression) + reason, "left formula-cell")
+
+
+def _difference_key(row: Row) -> float | str:
+    return _key(row.difference.mean if row.difference else None)
+
+
+def _rate_cell(row: Row) -> Cell:
+    shown = Markup("{}").format(rate_text(row.trial.best_rate))
+    if row.edge:
+        shown += Markup("<br><span class='sub'>{} tried</span>").format(row.edge)
+    return Cell(shown, "", _key(row.trial.best_rate))
+
+
+def _default_style(row: Row) -> str:
+    """Pale where it only repeats the score."""
+    at, best = row.at_default, row.best
+    return "same" if at and best and at.learning_rate == best.learning_rate else ""
+
+
+def _row(place: int, row: Row, heads: Sequence[Head]) -> dict[str, Any]:
+    kinds = [
+        "first" if row.rank == 1 else "",
+        "baseline" if row.trial.origin == "baseline" else "",
+        "" if row.rank else "unranked",
+        "more" if place >= MOST_UNFOLDED and row.trial.origin == "search" else "",
+    ]
+    return {"kind": " ".join(filter(None, kinds)), "cells": [head.cell(row) for head in heads]}
+
+
+def tiles(board: LeaderboardInfo, settings: ReportSettings, scale: Scale) -> list[tuple[str, str]]:
+    """The numbers at the top: (number, what it is)."""
+    shown = []
+    for row, what in ((board.best_candidate, "candidate"), (board.best_baseline, "baseline")):
+        if row is not None:
+            score = scale.pair(row.score, row.standard_error) + scale.unit
+            shown.append((score, f"best {what}: {row.label}"))
+    best = board.best_candidate
+    if gain(board) is not None and best is not None and best.difference is not None:
+        seeds = count_text(best.difference.n, "paired seed")
+        shown.append((difference_cell(best, scale), f"difference, {seeds}"))
+    rows = (*board.ranked, *board.unranked)
+    trials = len(rows) + len(board.untrained)
+    runs, diverged = sum(row.runs for row in rows), sum(row.diverged for row in rows)
+    shown.append((f"{len(board.ranked):,} of {trials:,}", "trials with a score"))
+    shown.append((f"{runs:,}", f"training runs, {diverged:,} diverged"))
+    wall = settings.environment.get("wall_seconds")
+    if isinstance(wall, int | float):
+        shown.append((duration_text(wall), "wall time"))
+    else:
+        shown.append((duration_text(sum(row.trial.seconds for row in rows)), "spent in trials"))
+    return shown
+
+
+def environment_rows(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a study wrote about its machine, flattened; what the settings show is left out."""
+    shown_elsewhere = {"metric", "maximize", "percent", "default_rate", "recipe", "options"}
+    rows: list[tuple[str, str]] = []
+    for key, value in environment.items():
+        if key in shown_elsewhere or value is None or value == "":
+            continue
+        word = key.replace("_", " ")
+        if isinstance(value, Mapping):
+            text = ", ".join(f"{name} {item}" for name, item in value.items() if item is not None)
+        elif isinstance(value, list | tuple):
+            text = ", ".join(str(item) for item in value)
+        elif key.endswith("seconds") and isinstance(value, int | float):
+            word, text = word.removesuffix("seconds") + "time", duration_text(value)
+        else:
+            text = str(value)
+        rows.append((word, text))
+    return rows
+
+
+def everything(trials: Iterable[Trial], scale: Scale) -> list[dict[str, Any]]:
+    """Every trial in short, as many as fit the page."""
+    listed: list[dict[str, Any]] = []
+    room = MOST_LISTED_BYTES
+    for trial in trials:
+        origin = "baseline, " if trial.origin == "baseline" else ""
+        item = {
+            "number": trial.number,
+            "state": origin + trial.state,
+            "score": scale.text(trial.score),
+            "key": _key(trial.score),
+            "formula": trial.expression,
+            "choices": choices_text(trial),
+            "reason": _one_line(trial.reason, 240),
+        }
+        room -= 220 + sum(len(str(value)) for value in item.values())
+        if room < 0:
+            break
+        listed.append(item)
+    return listed
+
+
+def choices_text(trial: Trial) -> str:
+    """`F = 1, F.G = gompertz(ARG)`: the derivation of a candidate, the name of a baseline."""
+    if trial.name:
+        return trial.name
+    return ", ".join(
+        f"{path} = {value:.5g}" if isinstance(value, float) else f"{path} = {value}"
+        for path, value in trial.choices.items()
+    )
+
+
+def _one_line(text: str, width: int) -> str:
+    return short(" ".join(text.split()), width)

@@ -1,0 +1,183 @@
+"""Assembles a report: tables, figures and the page, from the records of a study.
+
+Written into the study's folder:
+
+    leaderboard.csv, leaderboard.md     everything trained, best first
+    lr_heatmap.png, lr_heatmap.pdf      activations by learning rates
+    report/index.html                   everything on one page
+    report/discovered.csv               everything proposed, also what was never trained
+    report/<figure>.png, .pdf           the other figures
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from search.errors import StudyError
+from search.figures.curves import curves_info, draw_curves
+from search.figures.heatmap import draw_heatmap, heatmap_info
+from search.figures.importance import draw_importance, importance_info
+from search.figures.leaderboard import (
+    leaderboard_csv,
+    leaderboard_info,
+    leaderboard_markdown,
+)
+from search.figures.page import Drawn, index_page
+from search.figures.pareto import draw_pareto, pareto_info
+from search.figures.progress import draw_progress, progress_info
+from search.figures.rejections import draw_rejections, rejections_info
+from search.figures.settings import ReportSettings
+from search.figures.shapes import draw_shapes, shapes_info
+from search.figures.style import pdf_bytes, png_bytes
+from search.records import Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One figure of the report: numbers from records, then a drawing of the numbers."""
+
+    title: str
+    info: Callable[[Sequence[Trial], ReportSettings], Any]
+    """Gives None when there is nothing to draw."""
+    draw: Callable[[Any], Figure]
+    caption: str
+    empty: str
+    """Said in its place when there is nothing to draw."""
+    folder: str = "report"
+
+
+FIGURES: dict[str, Chart] = {
+    "lr_heatmap": Chart(
+        "Learning rates",
+        heatmap_info,
+        draw_heatmap,
+        "Every activation at every learning rate. An activation is only as good as its rate: "
+        "compare the green boxes, and the black column to see what tuning changed.",
+        "No run has finished yet.",
+        folder="",
+    ),
+    "curves": Chart(
+        "Training curves",
+        curves_info,
+        draw_curves,
+        "The best candidates and the baselines, each at its own best rate, mean over seeds.",
+        "No finished run has recorded a curve yet.",
+    ),
+    "shapes": Chart(
+        "Shapes",
+        shapes_info,
+        draw_shapes,
+        "The best activations and their derivatives at the initial parameters, beside GELU and "
+        "SiLU. A statistic of the input has the value it has under N(0, 1).",
+        "No activation has a score yet.",
+    ),
+    "progress": Chart(
+        "Progress of the search",
+        progress_info,
+        draw_progress,
+        "Every trial in the order of its proposal.",
+        "No trial has a score yet.",
+    ),
+    "importance": Chart(
+        "Importance of the choices",
+        importance_info,
+        draw_importance,
+        "How much of the scores' variance each choice of the grammar explains on its own "
+        "(η² for alternatives, Spearman's ρ² for ranges). The tick is what a choice that does not "
+        "matter would reach by chance; pale bars stay below it.",
+        "A choice needs two values and eight trials with a score.",
+    ),
+    "rejections": Chart(
+        "Without a score",
+        rejections_info,
+        draw_rejections,
+        "Candidates that were rejected before training, stopped, or failed, by reason. They count "
+        "as tried: no sampler and no table forgets them.",
+        "Every trial has a score.",
+    ),
+    "pareto": Chart(
+        "Score against cost",
+        pareto_info,
+        draw_pareto,
+        "The green line joins the activations that no other beats in both score and step time.",
+        "Fewer than two trials have a measured cost.",
+    ),
+}
+"""Adding a figure is one row here and one file beside this one."""
+
+
+def write_report(folder: Path, trials: Sequence[Trial], settings: ReportSettings) -> Path:
+    """Write every file of the report below `folder`; returns the page's path.
+
+    Works at any time: with no trial, in the middle of a study, with baselines alone.
+
+    Raises:
+        StudyError: a file cannot be written. Files are replaced whole or not at all.
+    """
+    board = leaderboard_info(trials, settings)
+    page = folder / "report" / "index.html"
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        _write(folder / "leaderboard.csv", leaderboard_csv(board))
+        _write(folder / "leaderboard.md", leaderboard_markdown(board, settings))
+        _write(page.parent / "discovered.csv", discovered_csv(trials))
+        drawn = [_draw(folder, key, chart, trials, settings) for key, chart in FIGURES.items()]
+        _write(page, index_page(trials, board, settings, drawn))
+    except OSError as error:
+        place = error.filename or folder
+        raise StudyError(f"{place}: cannot write the report: {error.strerror or error}") from None
+    return page
+
+
+def _draw(
+    folder: Path, key: str, chart: Chart, trials: Sequence[Trial], settings: ReportSettings
+) -> Drawn:
+    info = chart.info(trials, settings)
+    if info is None:
+        return Drawn(key, chart.title, chart.caption, chart.empty, None, 0)
+    figure = chart.draw(info)
+    png = png_bytes(figure)
+    _write(folder / chart.folder / f"{key}.png", png)
+    figure.set_layout_engine("none")  # as the PNG is laid out: doing it again takes a third longer
+    _write(folder / chart.folder / f"{key}.pdf", pdf_bytes(figure))
+    width = round(100 * figure.get_figwidth())
+    return Drawn(key, chart.title, chart.caption, chart.empty, png, width)
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    """Replace `path` in one step: a reader, or a full disk, never sees half a file."""
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        draft.write_bytes(data)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def discovered_csv(trials: Sequence[Trial]) -> str:
+    """Everything proposed: number, origin, name, state, reason, score, choices, formula."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = ("number", "origin", "name", "state", "reason", "score", "duplicate_of")
+    writer.writerow((*columns, "fingerprint", "choices", "formula"))
+    for trial in trials:
+        values = [getattr(trial, name) for name in columns]
+        writer.writerow(
+            [
+                *("" if value is None else value for value in values),
+                trial.fingerprint,
+                json.dumps(trial.choices, default=str),
+                trial.expression,
+            ]
+        )
+    return text.getvalue()

@@ -1,0 +1,187 @@
+"""The keys `learning_rate`, `seeds`, `resources` and `search` of a space file."""
+
+from __future__ import annotations
+
+import math
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from search.space.document import shown
+from search.space.fields import Fields, as_number, is_whole, said
+from search.space.grammar import Grammar
+from search.space.settings import (
+    DEFAULT_SEEDS,
+    OBJECTIVES,
+    ONE_OBJECTIVE,
+    SAMPLERS,
+    STOPPING,
+    LearningRates,
+    Resources,
+    SearchSettings,
+)
+
+if TYPE_CHECKING:
+    from search.tasks.task import Task
+
+SEARCH_KEYS = ("sampler", "trials", "seed", "objectives", "stopping")
+RATE_KEYS = ("grid", "default", "extend")
+RESOURCE_KEYS = ("cpu", "gpu", "max_concurrent")
+LARGEST_SEED = 2**32 - 1
+
+
+def read_learning_rates(fields: Fields) -> LearningRates | None:
+    """The grid in ascending order, or None when it or the default cannot be used."""
+    if "learning_rate" not in fields.values:
+        fields.missing("learning_rate", "{grid: [0.001, 0.01, 0.1], default: 0.01}")
+        return None
+    below = fields.below("learning_rate")
+    if not isinstance(fields.values["learning_rate"].data, dict):
+        if fields.is_null("learning_rate"):
+            fields.wrong("learning_rate", "{grid: [0.001, 0.01, 0.1], default: 0.01}")
+        return None
+    below.only(RATE_KEYS)
+    grid = _grid(below)
+    extend = below.truth("extend", True)
+    if "default" not in below.values:
+        below.missing("default", "one rate of the grid")
+        return None
+    default = below.number("default", math.nan, 0, above=True)
+    if grid and not math.isnan(default) and default not in grid:
+        rates = ", ".join(f"{rate:g}" for rate in grid)
+        below.wrong("default", f"a rate of the grid ({rates})")
+    return LearningRates(grid, default, extend) if grid else None
+
+
+def _grid(fields: Fields) -> tuple[float, ...]:
+    if "grid" not in fields.values:
+        fields.missing("grid", "a list of rates, such as [0.001, 0.01, 0.1]")
+        return ()
+    items = fields.items("grid", "a list of rates, such as [0.001, 0.01, 0.1]")
+    rates: list[float] = []
+    for item in items or []:
+        rate = as_number(item)
+        if rate is None or rate <= 0:
+            fields.problems.add(
+                item.place, f"learning_rate.grid: expected a number > 0, got {said(item)}"
+            )
+        elif rate in rates:
+            fields.problems.add(item.place, f"learning_rate.grid: {rate:g} stands twice")
+        else:
+            rates.append(rate)
+    if items == []:
+        fields.problems.add(
+            fields.values["grid"].place, "learning_rate.grid is empty; expected at least one rate"
+        )
+    return tuple(sorted(rates))
+
+
+def read_seeds(fields: Fields) -> tuple[int, ...]:
+    """A list of seeds, or how many: 3 stands for 0, 1, 2."""
+    value = fields.values.get("seeds")
+    if value is None:
+        return DEFAULT_SEEDS
+    if is_whole(value) and isinstance(value.data, int) and 1 <= value.data <= 10_000:
+        return tuple(range(value.data))
+    if not isinstance(value.data, list) or not value.data:
+        fields.wrong("seeds", "a list such as [0, 1], or how many (1 … 10000)")
+        return ()
+    seeds: list[int] = []
+    for item in value.data:
+        seed = item.data if is_whole(item) and isinstance(item.data, int) else -1
+        if not 0 <= seed <= LARGEST_SEED:
+            expected = f"expected a whole number 0 … {LARGEST_SEED}, got {said(item)}"
+            fields.problems.add(item.place, f"seeds: {expected}")
+        elif seed in seeds:
+            fields.problems.add(item.place, f"seeds: {seed} stands twice")
+        seeds.append(seed)
+    return tuple(seeds)
+
+
+def read_resources(fields: Fields) -> Resources:
+    """What one trial takes."""
+    below = fields.below("resources")
+    below.only(RESOURCE_KEYS)
+    most = None if below.is_null("max_concurrent") else below.whole("max_concurrent", 0, 1)
+    return Resources(
+        cpu=below.number("cpu", 1.0, 0, above=True),
+        gpu=below.number("gpu", 0.0, 0),
+        max_concurrent=most or None,
+    )
+
+
+def read_search(
+    fields: Fields, searches: bool, grammar: Grammar | None, task: Task | None
+) -> SearchSettings:
+    """Sampler, budget and objectives, judged against the grammar and the task's metric."""
+    below = fields.below("search")
+    below.only(SEARCH_KEYS)
+    default = SearchSettings()
+    stopping = None if below.is_null("stopping") else below.word("stopping", STOPPING, "")
+    found = SearchSettings(
+        sampler=below.word("sampler", SAMPLERS, default.sampler),
+        trials=below.whole("trials", default.trials if searches else 0, 0),
+        seed=below.whole("seed", default.seed, 0, LARGEST_SEED),
+        objectives=_objectives(below, task),
+        stopping=stopping or None,
+    )
+    if found.trials and not searches:
+        below.wrong("trials", "0, since there is no activation to search")
+    _check_sampler(below, found, grammar)
+    return found
+
+
+def _objectives(fields: Fields, task: Task | None) -> tuple[str, ...]:
+    """`score` and `cost`; the name of the task's own metric is another word for `score`."""
+    found: list[str] = []
+    metric = task.metric if task else ""
+    words = tuple(dict.fromkeys((*OBJECTIVES, *([metric] if metric else ("accuracy", "loss")))))
+    items = fields.items("objectives", f"a list of {' and '.join(words)}")
+    for item in items or []:
+        word = item.data if isinstance(item.data, str) else ""
+        name = word if word in OBJECTIVES else "score" if word in words else ""
+        if not name:
+            by = f" ({task.name} is scored by {metric})" if task else ""
+            fields.problems.add(
+                item.place,
+                f"search.objectives: expected one of {', '.join(words)}{by}, got {said(item)}",
+            )
+        elif name in found:
+            fields.problems.add(item.place, f"search.objectives: {shown(word)} stands twice")
+        else:
+            found.append(name)
+    if items == []:
+        fields.wrong("objectives", f"at least one of {', '.join(words)}")
+    return tuple(found) or ("score",)
+
+
+def _check_sampler(fields: Fields, search: SearchSettings, grammar: Grammar | None) -> None:
+    """Note what the sampler cannot do with these objectives or this grammar."""
+    value = fields.values.get("sampler")
+    if value is None:
+        return
+    place, sampler = value.place, search.sampler
+    if len(search.objectives) > 1 and sampler in ONE_OBJECTIVE:
+        several = ", ".join(s for s in SAMPLERS if s not in ONE_OBJECTIVE)
+        fields.problems.add(
+            place, f"search.sampler: {sampler} takes one objective; several are served by {several}"
+        )
+    if sampler == "cmaes" and find_spec("cmaes") is None:
+        fields.problems.add(
+            place, "search.sampler: cmaes needs a package of that name; expected pip install cmaes"
+        )
+    if grammar is None:
+        return
+    size = grammar.count()
+    if sampler == "bruteforce" and size.continuous:
+        fields.problems.add(
+            place,
+            "search.sampler: bruteforce needs a finite space, and this grammar has ranges;"
+            " expected {a, b, c} instead of [a, b], or another sampler",
+        )
+    if sampler == "cmaes" and (size.derivations > 1 or size.continuous < 2):
+        fields.problems.add(
+            place,
+            f"search.sampler: cmaes moves numbers only, and this grammar has {size.derivations:,}"
+            f" shapes and {size.continuous} ranges; expected one shape with two ranges or more,"
+            " or another sampler (tpe, gp)",
+        )

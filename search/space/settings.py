@@ -1,0 +1,142 @@
+"""The settings of a study: one frozen value, read once from a YAML file.
+
+Below this value no dictionary travels. `load_space` (search/space/space.py) makes it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from search.language.catalog import CATALOG
+from search.language.expression import Expression
+from search.language.parser import parse
+from search.space.grammar import Grammar
+
+STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+SAMPLERS = ("tpe", "random", "qmc", "gp", "cmaes", "nsgaii", "bruteforce")
+ONE_OBJECTIVE = ("cmaes",)
+"""Samplers that refuse several objectives (Optuna 5.0)."""
+OBJECTIVES = ("score", "cost")
+STOPPING = ("asha", "median")
+DEFAULT_SEEDS = (0, 1)
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True, slots=True)
+class LearningRates:
+    """The grid that every candidate and baseline is trained on."""
+
+    grid: tuple[float, ...]
+    """Ascending."""
+    default: float
+    """One of the grid: the rate that one would take without tuning."""
+    extend: bool = True
+    """Whether to train beyond an end of the grid when the best rate stands there."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """How candidates are proposed."""
+
+    sampler: str = "tpe"
+    trials: int = 40
+    """Candidates of the search; baselines come on top."""
+    seed: int = 0
+    objectives: tuple[str, ...] = ("score",)
+    """`score` (the task's metric) and `cost` (seconds of a step relative to ReLU)."""
+    stopping: str | None = None
+    """`asha` or `median` stops runs early; None trains every run to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one trial takes."""
+
+    cpu: float = 1.0
+    gpu: float = 0.0
+    max_concurrent: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Everything that a space file says."""
+
+    name: str
+    """The study's name and the folder of its results."""
+    task: str
+    """A built-in task, or a path to a `.py` file, relative to the space file."""
+    learning_rate: LearningRates
+    grammar: Grammar | None = None
+    """None: no search, the baselines alone."""
+    baselines: tuple[str, ...] = ()
+    """Names; a formula without a name of its own is called by its text."""
+    formulas: Mapping[str, str] = field(default_factory=dict)
+    """The formulas of the baselines that are not in the catalogue, by name."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Overrides of the task's options."""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    """Overrides of the task's recipe."""
+    seeds: tuple[int, ...] = DEFAULT_SEEDS
+    search: SearchSettings = field(default_factory=SearchSettings)
+    resources: Resources = field(default_factory=Resources)
+    gates: bool = True
+    """Whether candidates must pass the gates before they are trained."""
+    device: str = "auto"
+    data_root: str | None = None
+    source: Path = field(default=Path("space.yaml"), compare=False)
+    """The file it was read from."""
+
+    def baseline(self, name: str) -> Expression:
+        """The expression of one of `baselines`."""
+        if name in self.formulas:
+            return parse(self.formulas[name], name)
+        return CATALOG[name].expression
+
+    def definition(self) -> dict[str, Any]:
+        """What identifies the study, as JSON values: a change of it is another study.
+
+        The number of trials, the resources, the device and where the data lie are left out.
+        """
+        kept = self.resolved()
+        for key in ("resources", "device", "data_root"):
+            del kept[key]
+        kept["search"] = {k: v for k, v in kept["search"].items() if k != "trials"}
+        # The first rule is the start, and the order of keys is lost in a comparison of mappings.
+        return kept | {"start": self.grammar.start if self.grammar else None}
+
+    def resolved(self) -> dict[str, Any]:
+        """Every setting, defaults filled in, in JSON values; as YAML it loads to an equal Space."""
+        rules: dict[str, Any] = {}
+        if self.grammar is not None:
+            rules = {"activation": self.grammar.text(), "depth": self.grammar.depth}
+        return {
+            "name": self.name,
+            "task": {"name": self.task, **_plain(self.options)},
+            "recipe": _plain(self.recipe),
+            **rules,
+            "baselines": [self._written(name) for name in self.baselines],
+            "learning_rate": _plain(asdict(self.learning_rate)),
+            "seeds": list(self.seeds),
+            "search": _plain(asdict(self.search)),
+            "resources": _plain(asdict(self.resources)),
+            "gates": self.gates,
+            "device": self.device,
+            "data_root": self.data_root,
+        }
+
+    def _written(self, name: str) -> str | dict[str, str]:
+        formula = self.formulas.get(name)
+        return name if formula is None or formula == name else {name: formula}
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, mappings as dictionaries."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

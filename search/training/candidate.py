@@ -1,0 +1,266 @@
+"""What a worker does with one candidate: gate, sweep, cost, and what to report on the way.
+
+Everything that goes in and out is a plain value, so that it may run in another process.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from search.activation import Activation
+from search.environment import worker_environment
+from search.language.parser import parse
+from search.records import Point, Run
+from search.tasks.task import (
+    MakeActivation,
+    Recipe,
+    Splits,
+    Task,
+    find_task,
+    options_with,
+    recipe_with,
+    splits_to,
+)
+from search.training.constant import constant_loss
+from search.training.gate import gate_in_training, worth_a_gate
+from search.training.loop import count_steps, initial_model, run_epochs
+from search.training.optimizers import activations_of
+from search.training.step_cost import measure_step_cost
+from search.training.sweep import (
+    Grid,
+    Key,
+    OnEpoch,
+    best_rate,
+    drain,
+    mean_scores,
+    sweep,
+    why_diverged,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What all candidates of a study share."""
+
+    task: str
+    """A built-in task, or a path to a `.py` file relative to `folder`."""
+    folder: Path
+    options: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+    data_root: str | None
+    grid: Grid
+    device: str = "cpu"
+    threads: int = 1
+    in_step: bool = False
+    """Whether all runs of the grid advance together, so that a scheduler can compare epochs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One candidate to be trained."""
+
+    expression: str
+    gated: bool
+    """Whether it must pass the training gate (a baseline need not)."""
+    finished: tuple[Run, ...] = ()
+    """Runs that an earlier driver saw the end of."""
+
+
+OutcomeState = Literal["complete", "diverged", "rejected", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a candidate ended; its runs were reported on the way."""
+
+    state: OutcomeState
+    reason: str = ""
+    score: float | None = None
+    best_rate: float | None = None
+    cost: float | None = None
+    parameters: int = 0
+    seconds: float = 0.0
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A task with its data on the device."""
+
+    task: Task
+    options: dict[str, Any]
+    recipe: Recipe
+    splits: Splits
+    constant: float
+    """The loss of the best prediction that ignores its input."""
+    device: str
+
+    @property
+    def steps(self) -> int:
+        """Steps of one run."""
+        return count_steps(len(self.splits.train.targets), self.recipe)
+
+
+def prepare(training: Training) -> Prepared:
+    """Load the task and its data, once per process.
+
+    Raises:
+        TaskError: unknown task, option or recipe, or missing data.
+    """
+    return _prepared(
+        training.task,
+        training.folder,
+        json.dumps([dict(training.options), dict(training.recipe)], sort_keys=True),
+        training.data_root,
+        training.device,
+    )
+
+
+@lru_cache(maxsize=1)
+def _prepared(
+    name: str, folder: Path, overrides: str, data_root: str | None, device: str
+) -> Prepared:
+    task = find_task(name, folder)
+    options, recipe = json.loads(overrides)
+    options = options_with(task, options)
+    root = None if data_root is None else Path(data_root).expanduser()
+    splits = task.load(root, **options)
+    return Prepared(
+        task=task,
+        options=options,
+        recipe=recipe_with(task.recipe, recipe),
+        splits=splits_to(splits, device),
+        constant=constant_loss(task, splits),
+        device=device,
+    )
+
+
+def train_candidate(
+    training: Training,
+    job: Job,
+    on_run: Callable[[Run], None] = lambda run: None,
+    on_epoch: OnEpoch | None = None,
+) -> Outcome:
+    """Train one candidate over its whole sweep.
+
+    Args:
+        on_run: called with every run as soon as it has ended.
+        on_epoch: called after every epoch but a run's last, with `training.in_step` only.
+
+    Raises:
+        TaskError: the task or its data cannot be used, by this candidate or any other.
+    """
+    began = time.perf_counter()
+    torch.set_num_threads(training.threads)
+    prepared, grid = prepare(training), training.grid
+    make_activation = partial(Activation, parse(job.expression))
+    ended = partial(_ended, prepared, make_activation, began)
+    if job.gated and not job.finished:
+        problem = _gate(prepared, make_activation, grid)
+        if problem:
+            return ended("rejected", f"training: {problem}")
+    runs = sweep(
+        grid,
+        partial(_start, prepared, make_activation, prepared.recipe),
+        finished=job.finished,
+        on_run=on_run,
+        on_epoch=_before_last(on_epoch, prepared.steps) if training.in_step else None,
+    )
+    rate = best_rate(runs, grid.maximize, grid.default)
+    if rate is None:
+        return ended("diverged", why_diverged(runs))
+    cost = _cost(prepared, make_activation)
+    return ended("complete", score=mean_scores(runs)[rate], best_rate=rate, cost=cost)
+
+
+def _start(
+    prepared: Prepared, make_activation: MakeActivation, recipe: Recipe, rate: float, seed: int
+) -> Generator[Point, Any, Run]:
+    """One run: its points, then the run."""
+    return run_epochs(
+        prepared.task,
+        prepared.splits,
+        make_activation,
+        options=prepared.options,
+        recipe=recipe,
+        learning_rate=rate,
+        seed=seed,
+        device=prepared.device,
+    )
+
+
+def _before_last(on_epoch: OnEpoch | None, steps: int) -> OnEpoch:
+    """`on_epoch` without the last epoch: a scheduler has nothing left to stop there, and must not
+    take a trained candidate for a stopped one."""
+
+    def told(epoch: int, value: float, points: Mapping[Key, Point]) -> None:
+        if on_epoch is not None and all(point.step < steps for point in points.values()):
+            on_epoch(epoch, value, points)
+
+    return told
+
+
+def _gate(prepared: Prepared, make_activation: MakeActivation, grid: Grid) -> str:
+    """Why the candidate does not learn, or nothing; sweeps too short for a gate are not gated."""
+    if not worth_a_gate(prepared.steps, len(grid.rates) * len(grid.seeds)):
+        return ""
+    rates = dict.fromkeys((grid.default, grid.rates[0], grid.rates[-1]))
+
+    def start(recipe: Recipe, rate: float) -> Run:
+        return drain(_start(prepared, make_activation, recipe, rate, grid.seeds[0]))
+
+    return gate_in_training(start, prepared.recipe, tuple(rates), prepared.constant)
+
+
+def _cost(prepared: Prepared, make_activation: MakeActivation) -> float:
+    """Seconds of a training step relative to the same model with ReLU."""
+    return measure_step_cost(
+        prepared.task,
+        prepared.splits,
+        prepared.options,
+        prepared.recipe,
+        make_activation,
+        nn.ReLU,
+        device=prepared.device,
+    )
+
+
+def _ended(
+    prepared: Prepared,
+    make_activation: MakeActivation,
+    began: float,
+    state: OutcomeState,
+    reason: str = "",
+    **results: Any,
+) -> Outcome:
+    return Outcome(
+        state,
+        reason,
+        parameters=_parameters(prepared, make_activation),
+        seconds=time.perf_counter() - began,
+        environment=worker_environment(prepared.device),
+        **results,
+    )
+
+
+def _parameters(prepared: Prepared, make_activation: MakeActivation) -> int:
+    """Trainable numbers in the activations of the task's model."""
+    model = initial_model(
+        prepared.task,
+        prepared.splits,
+        make_activation,
+        prepared.options,
+        seed=0,
+        device=torch.device(prepared.device),
+    )
+    unique = {p for module in activations_of(model) for p in module.parameters()}
+    return sum(parameter.numel() for parameter in unique)

@@ -1,0 +1,66 @@
+"""Optimizers of a recipe, with the parameters grouped by how they decay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from search.tasks.task import Recipe
+
+
+def activations_of(model: nn.Module) -> list[nn.Module]:
+    """The model's activations: modules whose class says `is_activation = True`."""
+    return [module for module in model.modules() if getattr(module, "is_activation", False)]
+
+
+def penalised(model: nn.Module) -> list[nn.Module]:
+    """The activations with a penalty; those whose formula has none would only cost time."""
+    found = []
+    for module in activations_of(model):
+        formula = getattr(module, "expression", None)
+        if hasattr(module, "penalty") and getattr(formula, "penalty", "unknown") is not None:
+            found.append(module)
+    return found
+
+
+def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """The trainable parameters, one group for each weight decay.
+
+    Activations' own parameters decay by `activation_weight_decay` alone: 0 by default, as decay
+    would pull a slope or an exponent to 0, which is no neutral value for it.
+    """
+    own = {id(p) for module in activations_of(model) for p in module.parameters()}
+    groups: dict[float, list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            continue
+        if id(parameter) in own:
+            decay = recipe.activation_weight_decay
+        else:
+            decays = recipe.decay == "all" or parameter.ndim >= 2
+            decay = recipe.weight_decay if decays else 0.0
+        groups.setdefault(decay, []).append(parameter)
+    return [{"params": group, "weight_decay": decay} for decay, group in groups.items()]
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe, learning_rate: float) -> Optimizer:
+    """SGD or AdamW (decoupled decay), fused.
+
+    Fused on the CPU too: a step of an MLP of three layers takes 52 µs (SGD; 85 foreach, 90 plain)
+    and 131 µs (AdamW; 380 to 470 otherwise), of some 450 µs in all.
+    """
+    groups = parameter_groups(model, recipe)
+    fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
+    if recipe.optimizer == "adamw":
+        return AdamW(groups, lr=learning_rate, betas=recipe.betas, fused=fused)
+    return SGD(
+        groups, lr=learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=fused
+    )
+
+
+def set_rate(optimizer: Optimizer, rate: float) -> None:
+    """Set the learning rate of every group."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
