@@ -191,7 +191,6 @@ def _tpe(own: int, seed: int, trials: int) -> BaseSampler:
         multivariate=True,
         group=True,
         constant_liar=True,
-        warn_independent_sampling=False,
         seed=own,
     )
     return QuasiRandomStart(seed, startup(trials), tpe)

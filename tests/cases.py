@@ -80,7 +80,8 @@ WRITTEN: dict[str, str] = {
     "per_layer": "x * sigmoid(b * x) where b = 1 per layer",
     "per_channel": "x * gompertz(beta * x) where beta = 1 per channel",
     "fixed": "(alpha + (1 - alpha) * sigmoid(x)) * x where alpha = 0.25 fixed",
-    "all_scopes": "(a + b * tanh(c * x)) * x where a = 1/3 per layer, b = 0.5 per channel, c = 2 fixed",
+    "all_scopes": "(a + b * tanh(c * x)) * x"
+    " where a = 1/3 per layer, b = 0.5 per channel, c = 2 fixed",
     "trained_exponent": "relu(x)**p where p = 2 per layer",
     "trained_base": "a**x where a = 2 per layer",
     "parameter_twice": "k * x + k**2 * sin(x) where k = 0.5 per layer",
@@ -116,7 +117,9 @@ WRITTEN: dict[str, str] = {
     "composed": "sigmoid(a * (arctan(b * x) + arcsin(clip(c * x, -1, 1)))) * x"
     " where a = 2 per layer, b = 1 per layer, c = 0.1 fixed",
 }
-CASES: dict[str, str] = WRITTEN | {f"catalogue {name}": row.formula for name, row in CATALOG.items()}
+CASES: dict[str, str] = WRITTEN | {
+    f"catalogue {name}": row.formula for name, row in CATALOG.items()
+}
 
 
 @cache
@@ -131,7 +134,7 @@ def has_statistics(e: Expression) -> bool:
 
 
 def sample_inputs(shape: tuple[int, ...] = (2, 3, 5), seed: int = 0) -> dict[str, NDArray]:
-    """`x` and `u`, normal with standard deviation 1.5, away from zero and from small fractions."""
+    """`x` and `u`, normal with standard deviation 1.5: off every kink with probability 1."""
     rng = np.random.default_rng(seed)
     return {name: 1.5 * rng.standard_normal(shape) for name in ("x", "u")}
 

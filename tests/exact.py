@@ -49,7 +49,7 @@ FUNCTIONS: dict[str, Callable[..., Exact]] = {
     "arcsin": mp.asin,
     "erf": mp.erf,
     "erfc": mp.erfc,
-    "softplus": lambda a: mp.log(1 + mp.exp(a)),
+    "softplus": lambda a: mp.log1p(mp.exp(a)),
     "sigmoid": lambda a: 1 / (1 + mp.exp(-a)),
     "gompertz": lambda a: mp.exp(-mp.exp(-a)),
     "gumbel_pdf": lambda a: mp.exp(-a - mp.exp(-a)),
@@ -61,7 +61,7 @@ FUNCTIONS: dict[str, Callable[..., Exact]] = {
 
 
 def exact(node: Node, names: Mapping[str, Any]) -> Exact:
-    """The value of a formula without statistics at one point, to the working precision of mpmath."""
+    """The value at one point of a formula without statistics, at mpmath's working precision."""
     values: dict[Node, Exact] = {}
     for current in walk(node):
         match current:

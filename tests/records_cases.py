@@ -25,6 +25,8 @@ BASELINES = {
     "elu": "select(x > 0, x, expm1(x))",
     "swish": "x * sigmoid(b * x) where b = 1 per layer",
 }
+HEIGHTS = (0.962, 0.9701, 0.9685, 0.9692, 0.9722, 0.9645, 0.969)
+OPTIMA = (0.03, 0.01, 0.03, 0.02, 0.012, 0.3, 0.02)
 GATES = (
     "gompertz({})",
     "sigmoid({})",
@@ -150,8 +152,7 @@ def formula(draw: random.Random) -> tuple[str, dict[str, Any]]:
 
 def baseline_trials(seeds: tuple[int, ...] = (0, 1)) -> list[Trial]:
     """The published activations: one extends its grid, one diverges at the highest rate."""
-    heights = dict(zip(BASELINES, (0.962, 0.9701, 0.9685, 0.9692, 0.9722, 0.9645, 0.969), strict=True))
-    optima = dict(zip(BASELINES, (0.03, 0.01, 0.03, 0.02, 0.012, 0.3, 0.02), strict=True))
+    heights, optima = (dict(zip(BASELINES, drawn, strict=True)) for drawn in (HEIGHTS, OPTIMA))
     return [
         swept(
             number,
@@ -195,7 +196,8 @@ def candidate(number: int, seeds: tuple[int, ...] = (0, 1)) -> Trial:
         **named,
     )
     if kind == 9 and number % 20 == 9:
-        return replace(trial, state="pruned", reason="asha: rung 1 of 3", score=None, best_rate=None)
+        reason = "stopped by asha after epoch 3"
+        return replace(trial, state="pruned", reason=reason, score=None, best_rate=None)
     if number % 23 == 4:
         error = "RuntimeError: worker was killed"
         return replace(trial, state="failed", reason=error, runs=(), score=None, best_rate=None)

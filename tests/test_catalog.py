@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from search.errors import ExpressionError
 from search.language.catalog import CATALOG, equals, find_published, pending, read_activation
 from search.language.derivative import derivative
 from search.language.evaluate import evaluate
-from search.language.expression import U, X, Call, Expression, Node, Parameter, substitute, walk
+from search.language.expression import Call, Expression, Node, Parameter, U, X, substitute, walk
 from search.language.parser import parse, parse_node
 from search.language.primitives import PRIMITIVES
 
@@ -72,7 +73,9 @@ def declared_kinks(expression: Expression, x: float) -> bool:
     """Whether the table declares a kink of some part of the formula at x."""
     for node in walk(expression.body):
         if isinstance(node, Call):
-            places = {Parameter(n): a for n, a in zip("abc", node.arguments, strict=False)}
+            places: dict[Node, Node] = {
+                Parameter(n): a for n, a in zip("abc", node.arguments, strict=False)
+            }
             for text in PRIMITIVES[node.function].kinks:
                 formula = substitute(parse_node(text, "abc"), places)
                 if abs(float(evaluate(formula, {"x": x}, expression.initial))) < 1e-12:
@@ -90,7 +93,8 @@ def test_every_reference_entry_is_a_row_or_pending():
     assert len(POINTWISE) == len({e["row"] for e in POINTWISE.values()}) == 57
     assert len(DATA["pairs"]) == 10
     # Every entry once: VeLU's code has a second set of constants under the same row.
-    assert len(POINTWISE) + len(DATA["pairs"]) + len({e["row"] for e in DATA["rows"].values()}) == 70
+    statistics = {e["row"] for e in DATA["rows"].values()}
+    assert len(POINTWISE) + len(statistics) + len(DATA["pairs"]) == 70
     assert len(DATA["pending"]) == 5
 
 
@@ -191,8 +195,8 @@ def _expectation(f: Expression, power: int) -> float:
         return float(value(f, z)) ** power * math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
 
     edges = (-12.0, -2.0, 0.0, 2.0, 12.0)
-    pieces = zip(edges[:-1], edges[1:], strict=True)
-    return sum(integrate.quad(integrand, a, b, epsabs=1e-14, limit=200)[0] for a, b in pieces)
+    pieces = (integrate.quad(integrand, a, b, epsabs=1e-14, limit=200) for a, b in pairwise(edges))
+    return sum(piece[0] for piece in pieces)
 
 
 # --- statistics ---------------------------------------------------------------------------------

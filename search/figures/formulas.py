@@ -7,14 +7,16 @@ colour of the text around it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
 
+import numpy as np
 from matplotlib.font_manager import FontProperties
 from matplotlib.path import Path as Outline
 from matplotlib.textpath import text_to_path
+from numpy.typing import ArrayLike
 
 from search.errors import ExpressionError
 from search.figures.notation import short
@@ -97,12 +99,13 @@ def _identifier(glyph: str) -> str:
     return "g-" + "".join(c if c.isalnum() else "-" for c in glyph)
 
 
-def _outline(vertices: Sequence, codes: Sequence) -> str:
+def _outline(vertices: ArrayLike, codes: ArrayLike) -> str:
     """An outline as SVG path data, y downwards."""
-    if not len(vertices):
+    points_of, codes = np.asarray(vertices, dtype=float), np.asarray(codes, dtype=np.uint8)
+    if not len(codes):
         return ""
     parts: list[str] = []
-    for points, code in Outline(vertices, codes).iter_segments(simplify=False, curves=True):
+    for points, code in Outline(points_of, codes).iter_segments(simplify=False, curves=True):
         letter = {Outline.MOVETO: "M", Outline.LINETO: "L", Outline.CURVE3: "Q"}.get(code, "C")
         if code == Outline.CLOSEPOLY:
             parts.append("Z")

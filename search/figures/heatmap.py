@@ -10,42 +10,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, ListedColormap, Normalize
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
 
 from search.figures import style
 from search.figures.formulas import fitted_formula
-from search.figures.leaderboard import Row, leaderboard_info, range_text
+from search.figures.leaderboard import Row, leaderboard_info
 from search.figures.notation import Scale, rate_text, short
+from search.figures.palette import blue_palette
 from search.figures.settings import ReportSettings
+from search.figures.tables import range_text
 from search.records import Trial
 from search.statistics import RateSummary, rate_key, robust_range
 
 TOP = 10
 """Candidates shown beside the baselines."""
-ROW_HEIGHT, COLUMN_WIDTH, RANGE_WIDTH, HEAD, FOOT = 0.4, 1.12, 1.15, 0.95, 0.8
+ROW_HEIGHT, RANGE_WIDTH, HEAD, FOOT = 0.4, 1.15, 0.95, 0.8
 """Inches."""
-WORST, BEST = np.array([0.97, 0.008, 0.03]), np.array([0.66, -0.04, -0.115])
-"""The two ends of the colours, in Oklab."""
-TO_CONES = np.array(
-    [
-        [1.0, 0.3963377774, 0.2158037573],
-        [1.0, -0.1055613458, -0.0638541728],
-        [1.0, -0.0894841775, -1.2914855480],
-    ]
-)
-TO_LINEAR_SRGB = np.array(
-    [
-        [4.0767416621, -3.3077115913, 0.2309699292],
-        [-1.2684380046, 2.6097574011, -0.3413193965],
-        [-0.0041960863, -0.7034186147, 1.7076147010],
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,22 +138,23 @@ def draw_heatmap(info: HeatmapInfo) -> Figure:
     columns, rows = len(info.rates), len(info.rows)
     labels = [_formula(row) for row in info.rows]
     left = 3.1 if any(len(label) > 30 for label in labels) else 2.0 if any(labels) else 1.1
-    width = left + COLUMN_WIDTH * columns + RANGE_WIDTH
+    column_width = _column_width(info)
+    width = left + column_width * columns + RANGE_WIDTH
     height = HEAD + ROW_HEIGHT * rows + FOOT
     figure = style.new_figure(width, height)
     figure.set_layout_engine("none")
     axes = figure.add_axes(
-        (left / width, FOOT / height, COLUMN_WIDTH * columns / width, ROW_HEIGHT * rows / height)
+        (left / width, FOOT / height, column_width * columns / width, ROW_HEIGHT * rows / height)
     )
-    colours, norm = palette(), _norm(info)
+    colours, norm = blue_palette(), _norm(info)
     for r, row in enumerate(info.rows):
         for c, cell in enumerate(row.cells):
             _draw_cell(axes, info, (r, c), cell, colours, norm)
         _draw_label(axes, r, row, labels[r])
         if info.default is not None and row.cells[info.default] is not None:
-            _box(axes, r, info.default, "#000000", 0.019)
+            _box(axes, (r, info.default), "#000000", 0.02, column_width)
         if row.best is not None:
-            _box(axes, r, row.best, style.BEST, 0.055)
+            _box(axes, (r, row.best), style.BEST, 0.06, column_width)
     _dress(axes, info)
     _legend(figure, info)
     _colour_bar(figure, info, colours, norm)
@@ -186,19 +171,6 @@ def _formula(row: HeatmapRow) -> str:
         if "frac" in fitted and fitted.count("{") > 12
         else fitted
     )
-
-
-def palette() -> Colormap:
-    """Cream to blue in equal steps of Oklab: perceptually uniform, ink readable on all of it."""
-    return ListedColormap([oklab_to_srgb(colour) for colour in np.linspace(WORST, BEST, 256)])
-
-
-def oklab_to_srgb(colour: NDArray[np.float64]) -> tuple[float, ...]:
-    """sRGB in [0, 1] of an Oklab colour (L, a, b) (Ottosson 2020)."""
-    long, middle, short_ = (TO_CONES @ colour) ** 3
-    linear = np.clip(TO_LINEAR_SRGB @ np.array([long, middle, short_]), 0.0, 1.0)
-    bent = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return tuple(float(channel) for channel in bent)
 
 
 def _norm(info: HeatmapInfo) -> Normalize:
@@ -264,15 +236,23 @@ def _draw_label(axes: Axes, r: int, row: HeatmapRow, formula: str) -> None:
     axes.text(1.012, r + 0.5, row.tolerant, va="center", color=style.MUTED, fontsize=8, **at)
 
 
-def _box(axes: Axes, r: int, c: int, colour: str, inset: float) -> None:
-    side = 1 - 2 * inset
-    tall = inset * COLUMN_WIDTH / ROW_HEIGHT
+def _box(
+    axes: Axes, place: tuple[int, int], colour: str, inset: float, column_width: float
+) -> None:
+    """A frame inside a cell, `inset` inches from its edges."""
+    (r, c), across, down = place, inset / column_width, inset / ROW_HEIGHT
     axes.add_patch(
         Rectangle(
-            (c + inset, r + tall), side, 1 - 2 * tall, fill=False, edgecolor=colour, linewidth=1.7,
-            zorder=4, joinstyle="miter",
+            (c + across, r + down), 1 - 2 * across, 1 - 2 * down, fill=False, edgecolor=colour,
+            linewidth=1.7, zorder=4, joinstyle="miter",
         )
     )  # fmt: skip
+
+
+def _column_width(info: HeatmapInfo) -> float:
+    """Inches that hold the longest mean ± error in bold."""
+    lines = (cell_text(cell, info).split("\n")[0] for row in info.rows for cell in row.cells)
+    return max(1.12, 0.092 * max(len(line) for line in lines))
 
 
 def _dress(axes: Axes, info: HeatmapInfo) -> None:

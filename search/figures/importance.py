@@ -63,14 +63,13 @@ def importance_info(trials: Sequence[Trial], settings: ReportSettings) -> Import
 
 
 def _importance(path: str, pairs: Sequence[tuple[object, float]]) -> Importance | None:
-    values = [value if _is_number(value) else repr(value) for value, _ in pairs]
+    values = [value if isinstance(value, float) else repr(value) for value, _ in pairs]
     scores = [score for _, score in pairs]
     n, distinct = len(values), len(set(values))
     if n < FEWEST_TRIALS or distinct < FEWEST_VALUES:
         return None
-    continuous = all(_is_number(value) for value, _ in pairs) and distinct > max(5, n // 2)
-    if continuous:
-        numbers = [float(value) for value in values]
+    numbers = [value for value in values if isinstance(value, float)]
+    if len(numbers) == n and distinct > max(5, n // 2):  # from a range: hardly a value comes twice
         return Importance(
             path, squared_rank_correlation(numbers, scores), 1 / (n - 1), n, distinct, True
         )
@@ -78,15 +77,11 @@ def _importance(path: str, pairs: Sequence[tuple[object, float]]) -> Importance 
     return Importance(path, correlation_ratio(values, scores), chance, n, distinct, False)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, float)
-
-
 def draw_importance(info: ImportanceInfo) -> Figure:
     """A bar per path; the tick on it is the level of chance."""
     shown = info.paths[:TOP]
     reach = min(1.25, max(0.25, 1.3 * max(max(item.share, item.chance) for item in shown)))
-    figure = style.new_figure(8.6, 0.75 + 0.3 * len(shown))
+    figure = style.new_figure(9.4, 0.75 + 0.3 * len(shown))
     axes = figure.add_subplot()
     style.dress(axes, "", "share of the scores' variance explained by this choice alone", grid="x")
     for height, item in enumerate(shown):

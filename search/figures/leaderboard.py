@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from search.figures.formulas import latex_of
-from search.figures.notation import rate_text
 from search.figures.settings import ReportSettings
 from search.language.catalog import CATALOG
 from search.records import Trial
@@ -202,129 +197,3 @@ def _difference(trial: Trial, reference: Trial) -> Difference | None:
     if paired.n:
         return paired
     return Difference(_finite(trial.score) - _finite(reference.score), None, 0)
-
-
-COLUMNS: dict[str, Callable[[Row], Any]] = {
-    "rank": lambda row: row.rank,
-    "number": lambda row: row.trial.number,
-    "name": lambda row: row.trial.name,
-    "origin": lambda row: row.trial.origin,
-    "state": lambda row: row.trial.state,
-    "score": lambda row: row.score,
-    "standard_error": lambda row: row.standard_error,
-    "n": lambda row: row.n,
-    "best_rate": lambda row: row.trial.best_rate,
-    "edge": lambda row: row.edge,
-    "default_score": lambda row: row.at_default.mean if row.at_default else None,
-    "default_standard_error": lambda row: row.at_default.standard_error if row.at_default else None,
-    "default_n": lambda row: row.at_default.n if row.at_default else None,
-    "rates_within_1_percent": lambda row: range_text(row, "..") or None,
-    "difference": lambda row: row.difference.mean if row.difference else None,
-    "difference_standard_error": lambda row: (
-        row.difference.standard_error if row.difference else None
-    ),
-    "difference_pairs": lambda row: row.difference.n if row.difference else None,
-    "activation_parameters": lambda row: row.trial.parameters,
-    "relative_step_time": lambda row: row.trial.cost,
-    "runs": lambda row: row.runs,
-    "diverged_runs": lambda row: row.diverged,
-    "seconds": lambda row: row.trial.seconds,
-    "fingerprint": lambda row: row.trial.fingerprint,
-    "formula": lambda row: row.trial.expression,
-    "latex": lambda row: latex_of(row.trial.expression),
-    "reason": lambda row: row.trial.reason,
-}
-"""The columns of leaderboard.csv: plain numbers in full precision, empty where there is none."""
-
-
-def range_text(row: Row, between: str = "–") -> str:
-    """The rates within 1 % of the best: `0.003–0.03`, one rate alone, or nothing."""
-    if row.tolerant is None:
-        return ""
-    low, high = (rate_text(rate) for rate in row.tolerant)
-    return low if low == high else f"{low}{between}{high}"
-
-
-def leaderboard_csv(info: LeaderboardInfo) -> str:
-    """Every trained trial as CSV, ranked ones first."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in (*info.ranked, *info.unranked):
-        writer.writerow(["" if (v := cell(row)) is None else v for cell in COLUMNS.values()])
-    return text.getvalue()
-
-
-def leaderboard_markdown(info: LeaderboardInfo, settings: ReportSettings) -> str:
-    """Every trained trial as a Markdown table, for a README or an issue."""
-    scale = settings.scale.fitted(row.score for row in info.ranked)
-    columns = markdown_columns(scale)
-    lines = [
-        f"# {_escaped(settings.name)}: leaderboard",
-        "",
-        f"{settings.metric}{' in %' if settings.percent else ''} on the validation split, "
-        f"{'higher' if settings.maximize else 'lower'} is better; mean ± standard error over seeds "
-        "at the best learning rate. Search scores: not re-tested on fresh seeds.",
-        "",
-        "| " + " | ".join(columns) + " |",
-        "|" + "|".join(" --- " for _ in columns) + "|",
-    ]
-    for row in (*info.ranked, *info.unranked):
-        lines.append("| " + " | ".join(_escaped(cell(row)) for cell in columns.values()) + " |")
-    for state, count in Counter(trial.state for trial in info.untrained).items():
-        lines += ["", f"Not trained: {count} {state}."]
-    return "\n".join(lines) + "\n"
-
-
-def markdown_columns(scale: Any) -> dict[str, Callable[[Row], str]]:
-    """Heads and cells of leaderboard.md."""
-    return {
-        "rank": lambda row: str(row.rank or "–"),
-        "activation": lambda row: row.label,
-        "formula": lambda row: f"`{row.trial.expression}`",
-        "LaTeX": lambda row: f"${latex}$" if (latex := latex_of(row.trial.expression)) else "–",
-        "origin": lambda row: row.trial.origin,
-        "score": lambda row: scale.pair(row.score, row.standard_error),
-        "n": lambda row: str(row.n),
-        "best rate": lambda row: rate_cell(row),
-        "at default rate": lambda row: default_cell(row, scale),
-        "within 1 %": lambda row: range_text(row) or "–",
-        "vs best baseline": lambda row: difference_cell(row, scale),
-        "parameters": lambda row: f"{row.trial.parameters:,}",
-        "step time / ReLU": lambda row: cost_cell(row),
-        "diverged": lambda row: f"{row.diverged}/{row.runs}",
-        "state": lambda row: f"{row.trial.state} {row.trial.reason}".strip(),
-    }
-
-
-def rate_cell(row: Row) -> str:
-    """The best rate, marked when it is the last one tried on its side."""
-    mark = {"lowest": " (lowest tried)", "highest": " (highest tried)"}.get(row.edge, "")
-    return rate_text(row.trial.best_rate) + mark
-
-
-def default_cell(row: Row, scale: Any) -> str:
-    """Score at the default rate; says so when seeds diverged there."""
-    at = row.at_default
-    if at is None:
-        return "–"
-    if at.diverged:
-        return f"{scale.pair(at.mean, at.standard_error)} ({at.diverged}/{at.runs} diverged)"
-    return scale.pair(at.mean, at.standard_error)
-
-
-def difference_cell(row: Row, scale: Any) -> str:
-    """Difference to the best baseline with its paired error."""
-    if row.difference is None or row.difference.mean is None:
-        return "–"
-    return scale.pair(row.difference.mean, row.difference.standard_error, sign=True)
-
-
-def cost_cell(row: Row) -> str:
-    """Step time relative to ReLU."""
-    return "–" if row.trial.cost is None else f"{row.trial.cost:.2f}×"
-
-
-def _escaped(text: str) -> str:
-    """A cell of a Markdown table: no bar ends it, no line break leaves it."""
-    return " ".join(text.split()).replace("|", "\\|")

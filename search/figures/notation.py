@@ -82,6 +82,11 @@ def short(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1].rstrip() + "…"
 
 
+def one_line(text: str, width: int) -> str:
+    """`text` without its line breaks, in at most `width` characters."""
+    return short(" ".join(text.split()), width)
+
+
 def duration_text(seconds: float) -> str:
     """A wall time: `48 s`, `3 min 20 s`, `2 h 05 min`."""
     whole = round(seconds)

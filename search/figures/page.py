@@ -4,35 +4,25 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
-from search.figures.formulas import FormulaSheet, formula_sheet
-from search.figures.leaderboard import (
-    LeaderboardInfo,
-    Row,
-    cost_cell,
-    default_cell,
-    difference_cell,
-    range_text,
-)
-from search.figures.notation import Scale, count_text, duration_text, rate_text, short
+from search.figures.board import MOST_UNFOLDED, board_row, formula_writer, leaderboard_heads
+from search.figures.formulas import formula_sheet
+from search.figures.leaderboard import LeaderboardInfo, Row
+from search.figures.notation import Scale, count_text, duration_text, one_line
 from search.figures.rejections import rejections_info
 from search.figures.settings import ReportSettings
+from search.figures.tables import difference_cell
 from search.figures.verdict import gain, verdict
-from search.language.expression import Declaration
-from search.language.parser import parse
 from search.records import Trial
 
 MOST_ROWS = 300
 """Rows of the page's leaderboard; leaderboard.csv has all."""
-MOST_UNFOLDED = 15
-"""Rows shown before a click; baselines always are."""
 MOST_PICTURES = 100
 """Formulas set as mathematics; the rest is text. Each takes some milliseconds."""
 MOST_LISTED_BYTES = 1_800_000
@@ -56,26 +46,6 @@ class Drawn:
     def image(self) -> str:
         """The picture in base64, or nothing."""
         return "" if self.png is None else base64.b64encode(self.png).decode("ascii")
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One cell of the leaderboard."""
-
-    text: str
-    style: str = ""
-    key: float | str | None = None
-    """What the column is sorted by; None sorts by the text, "" puts the row last."""
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """One column of the leaderboard."""
-
-    title: str
-    meaning: str
-    cell: Callable[[Row], Cell]
-    left: bool = False
 
 
 def index_page(
@@ -103,7 +73,7 @@ def index_page(
         usage=_usage(best),
         tiles=tiles(board, settings, scale),
         heads=heads,
-        rows=[_row(place, row, heads) for place, row in enumerate(rows[:MOST_ROWS])],
+        rows=[board_row(place, row, heads) for place, row in enumerate(rows[:MOST_ROWS])],
         folded=sum(row.trial.origin == "search" for row in rows[MOST_UNFOLDED:MOST_ROWS]) > 0,
         hidden_rows=max(0, len(rows) - MOST_ROWS),
         leaderboard_caption=_caption(settings),
@@ -154,114 +124,6 @@ def _usage(best: Row | None) -> str:
         return ""
     text = json.dumps(best.trial.expression, ensure_ascii=False)
     return f"from search import Activation\n\nactivation = Activation({text})"
-
-
-def formula_writer(sheet: FormulaSheet) -> Callable[[str], Markup]:
-    """A function that shows a formula: as mathematics with its declarations, else as code."""
-
-    def show(text: str) -> Markup:
-        if text not in sheet.pictures:
-            return Markup("<code class='wrap'>{}</code>").format(text)
-        declared = ", ".join(declaration_text(p) for p in parse(text).parameters)
-        where = Markup("<div class='where'>where {}</div>").format(declared) if declared else ""
-        return Markup(sheet.pictures[text]) + where
-
-    return show
-
-
-def declaration_text(declared: Declaration) -> str:
-    """`s = 0.6219`, or `b = 1 per channel` when it is trained; four digits."""
-    scope = "" if declared.scope == "fixed" else f" per {declared.scope}"
-    return f"{declared.name} = {declared.initial:.4g}{scope}"
-
-
-def leaderboard_heads(scale: Scale, formula: Callable[[str], Markup]) -> list[Head]:
-    """The columns of the page's leaderboard."""
-    return [
-        Head("#", "rank by score", lambda r: Cell(str(r.rank or "–"), key=_key(r.rank))),
-        Head("activation", "name or number, and formula", lambda r: _name_cell(r, formula), True),
-        Head(
-            "score",
-            "mean ± standard error over seeds at the best rate",
-            lambda r: Cell(scale.pair(r.score, r.standard_error), "", _key(r.score)),
-        ),
-        Head("n", "seeds behind the score", lambda r: Cell(str(r.n), key=r.n)),
-        Head(
-            "vs best baseline",
-            "score minus that of the best baseline, paired by seed",
-            lambda r: Cell(difference_cell(r, scale), "", _difference_key(r)),
-        ),
-        Head("best rate", "learning rate with the best mean", _rate_cell),
-        Head(
-            "at default",
-            "score at the default learning rate",
-            lambda r: Cell(
-                default_cell(r, scale),
-                _default_style(r),
-                _key(r.at_default.mean if r.at_default else None),
-            ),
-        ),
-        Head(
-            "within 1 %",
-            "learning rates around the best whose score stays within 1 % of it",
-            lambda r: Cell(range_text(r) or "–"),
-        ),
-        Head(
-            "parameters",
-            "trainable numbers in the activations of the model",
-            lambda r: Cell(f"{r.trial.parameters:,}", key=r.trial.parameters),
-        ),
-        Head(
-            "step time",
-            "seconds of a training step relative to ReLU",
-            lambda r: Cell(cost_cell(r), key=_key(r.trial.cost)),
-        ),
-        Head(
-            "diverged",
-            "runs that ended in NaN, infinity or above the loss bound",
-            lambda r: Cell(f"{r.diverged}/{r.runs}", "bad" if r.diverged else "", r.diverged),
-        ),
-        Head("state", "what became of the trial", lambda r: Cell(r.trial.state, "left"), True),
-    ]
-
-
-def _key(value: float | None) -> float | str:
-    return "" if value is None else value
-
-
-def _name_cell(row: Row, formula: Callable[[str], Markup]) -> Cell:
-    label = Markup("<span class='name'>{}</span><br>").format(row.label)
-    reason = ""
-    if row.trial.reason:
-        reason = Markup("<div class='sub'>{}</div>").format(_one_line(row.trial.reason, 160))
-    return Cell(label + formula(row.trial.expression) + reason, "left formula-cell")
-
-
-def _difference_key(row: Row) -> float | str:
-    return _key(row.difference.mean if row.difference else None)
-
-
-def _rate_cell(row: Row) -> Cell:
-    shown = Markup("{}").format(rate_text(row.trial.best_rate))
-    if row.edge:
-        shown += Markup("<br><span class='sub'>{} tried</span>").format(row.edge)
-    return Cell(shown, "", _key(row.trial.best_rate))
-
-
-def _default_style(row: Row) -> str:
-    """Pale where it only repeats the score."""
-    at, best = row.at_default, row.best
-    return "same" if at and best and at.learning_rate == best.learning_rate else ""
-
-
-def _row(place: int, row: Row, heads: Sequence[Head]) -> dict[str, Any]:
-    kinds = [
-        "first" if row.rank == 1 else "",
-        "baseline" if row.trial.origin == "baseline" else "",
-        "" if row.rank else "unranked",
-        "more" if place >= MOST_UNFOLDED and row.trial.origin == "search" else "",
-    ]
-    return {"kind": " ".join(filter(None, kinds)), "cells": [head.cell(row) for head in heads]}
 
 
 def tiles(board: LeaderboardInfo, settings: ReportSettings, scale: Scale) -> list[tuple[str, str]]:
@@ -318,10 +180,10 @@ def everything(trials: Iterable[Trial], scale: Scale) -> list[dict[str, Any]]:
             "number": trial.number,
             "state": origin + trial.state,
             "score": scale.text(trial.score),
-            "key": _key(trial.score),
+            "key": "" if trial.score is None else trial.score,
             "formula": trial.expression,
             "choices": choices_text(trial),
-            "reason": _one_line(trial.reason, 240),
+            "reason": one_line(trial.reason, 240),
         }
         room -= 220 + sum(len(str(value)) for value in item.values())
         if room < 0:
@@ -338,7 +200,3 @@ def choices_text(trial: Trial) -> str:
         f"{path} = {value:.5g}" if isinstance(value, float) else f"{path} = {value}"
         for path, value in trial.choices.items()
     )
-
-
-def _one_line(text: str, width: int) -> str:
-    return short(" ".join(text.split()), width)

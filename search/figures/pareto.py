@@ -60,7 +60,7 @@ def pareto_info(trials: Sequence[Trial], settings: ReportSettings) -> ParetoInfo
     ]
     return ParetoInfo(
         points=tuple(sorted(points, key=lambda point: (point.cost, sign * point.score))),
-        limits=robust_range([point.score for point in points], settings.maximize),
+        limits=robust_range([point.score for point in points], settings.maximize, reach=5),
         metric=settings.metric + (" (%)" if settings.percent else ""),
         factor=settings.scale.factor,
         maximize=settings.maximize,
@@ -69,7 +69,7 @@ def pareto_info(trials: Sequence[Trial], settings: ReportSettings) -> ParetoInfo
 
 def draw_pareto(info: ParetoInfo) -> Figure:
     """A scatter; the front joined by steps and named."""
-    figure = style.new_figure(8.6, 3.9)
+    figure = style.new_figure(9.4, 3.9)
     axes = figure.add_subplot()
     style.dress(
         axes,
@@ -95,7 +95,7 @@ def draw_pareto(info: ParetoInfo) -> Figure:
             fontweight="bold" if point.front else "normal",
             path_effects=[withStroke(linewidth=2, foreground="white")],
         )  # fmt: skip
-    style.legend(axes, loc="lower right" if info.maximize else "upper right")
+    style.legend(axes, "lower right" if info.maximize else "upper right")
     return figure
 
 
@@ -103,6 +103,8 @@ def _draw_points(
     axes: Axes, info: ParetoInfo, baseline: bool, marker: str, colour: str, label: str
 ) -> None:
     kept = [point for point in info.points if point.baseline == baseline]
+    if not kept:
+        return
     low, high = info.limits
     beyond = sum(not low <= point.score <= high for point in kept)
     dense = len(info.points) > 400

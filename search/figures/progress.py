@@ -46,9 +46,9 @@ class ProgressInfo:
 
 
 def progress_info(trials: Sequence[Trial], settings: ReportSettings) -> ProgressInfo | None:
-    """None before the first score."""
+    """None before the first score of a candidate."""
     board = leaderboard_info(trials, settings)
-    if not board.ranked:
+    if not board.candidates():
         return None
     candidates = _by_number(board.candidates())
     baselines = _by_number(board.baselines())
@@ -65,7 +65,7 @@ def progress_info(trials: Sequence[Trial], settings: ReportSettings) -> Progress
         },
         first=min(trial.number for trial in trials),
         last=max(trial.number for trial in trials),
-        limits=robust_range([score for _, score in (*candidates, *baselines)], settings.maximize),
+        limits=robust_range([s for _, s in (*candidates, *baselines)], settings.maximize, reach=5),
         metric=settings.metric + (" (%)" if settings.percent else ""),
         factor=settings.scale.factor,
         maximize=settings.maximize,
@@ -90,7 +90,7 @@ def best_so_far(
 def draw_progress(info: ProgressInfo) -> Figure:
     """Scores above with the best so far as steps; below, the trials that have no score."""
     states = list(info.unscored)
-    figure = style.new_figure(8.6, 3.3 + 0.2 * len(states))
+    figure = style.new_figure(9.4, 3.6 + 0.2 * len(states))
     if states:
         axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[3.0, 0.2 * len(states)])
         _draw_unscored(below, info)
@@ -109,8 +109,9 @@ def draw_progress(info: ProgressInfo) -> Figure:
     # Baselines that the grammar cannot express have negative numbers, which say nothing.
     axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:.0f}" if n >= 0 else ""))
     figure.legend(
-        loc="outside right upper", frameon=False, fontsize=style.SMALL, labelcolor=style.INK
-    )
+        loc="outside lower left", ncols=5, frameon=False, fontsize=style.SMALL,
+        labelcolor=style.INK, columnspacing=1.4,
+    )  # fmt: skip
     return figure
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from search.figures import style
 from search.figures.notation import short
@@ -80,7 +81,7 @@ def reason_kind(trial: Trial) -> str:
 def draw_rejections(info: RejectionsInfo) -> Figure:
     """A bar per reason."""
     shown = info.reasons[:TOP]
-    figure = style.new_figure(8.6, 0.7 + 0.3 * len(shown))
+    figure = style.new_figure(9.4, 0.7 + 0.3 * len(shown))
     axes = figure.add_subplot()
     style.dress(axes, "", "trials", grid="x")
     for height, reason in enumerate(shown):
@@ -91,7 +92,7 @@ def draw_rejections(info: RejectionsInfo) -> Figure:
         )  # fmt: skip
     axes.set_yticks(range(len(shown)), [style.plain(reason.label) for reason in shown])
     axes.set(ylim=(len(shown) - 0.4, -0.6), xlim=(0, 1.08 * shown[0].count))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.tick_params(axis="y", length=0, labelcolor=style.INK)
     axes.spines["left"].set_visible(False)
     return figure

@@ -11,9 +11,6 @@ Written into the study's folder:
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,11 +23,7 @@ from search.errors import StudyError
 from search.figures.curves import curves_info, draw_curves
 from search.figures.heatmap import draw_heatmap, heatmap_info
 from search.figures.importance import draw_importance, importance_info
-from search.figures.leaderboard import (
-    leaderboard_csv,
-    leaderboard_info,
-    leaderboard_markdown,
-)
+from search.figures.leaderboard import leaderboard_info
 from search.figures.page import Drawn, index_page
 from search.figures.pareto import draw_pareto, pareto_info
 from search.figures.progress import draw_progress, progress_info
@@ -38,6 +31,7 @@ from search.figures.rejections import draw_rejections, rejections_info
 from search.figures.settings import ReportSettings
 from search.figures.shapes import draw_shapes, shapes_info
 from search.figures.style import pdf_bytes, png_bytes
+from search.figures.tables import discovered_csv, leaderboard_csv, leaderboard_markdown
 from search.records import Trial
 
 
@@ -85,7 +79,7 @@ FIGURES: dict[str, Chart] = {
         progress_info,
         draw_progress,
         "Every trial in the order of its proposal.",
-        "No trial has a score yet.",
+        "No candidate has a score yet.",
     ),
     "importance": Chart(
         "Importance of the choices",
@@ -102,7 +96,7 @@ FIGURES: dict[str, Chart] = {
         draw_rejections,
         "Candidates that were rejected before training, stopped, or failed, by reason. They count "
         "as tried: no sampler and no table forgets them.",
-        "Every trial has a score.",
+        "No trial ended without a score.",
     ),
     "pareto": Chart(
         "Score against cost",
@@ -162,22 +156,3 @@ def _write(path: Path, content: str | bytes) -> None:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def discovered_csv(trials: Sequence[Trial]) -> str:
-    """Everything proposed: number, origin, name, state, reason, score, choices, formula."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    columns = ("number", "origin", "name", "state", "reason", "score", "duplicate_of")
-    writer.writerow((*columns, "fingerprint", "choices", "formula"))
-    for trial in trials:
-        values = [getattr(trial, name) for name in columns]
-        writer.writerow(
-            [
-                *("" if value is None else value for value in values),
-                trial.fingerprint,
-                json.dumps(trial.choices, default=str),
-                trial.expression,
-            ]
-        )
-    return text.getvalue()

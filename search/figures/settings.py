@@ -103,7 +103,7 @@ def _parsed(path: Path, parse: Any, text: str) -> dict[str, Any]:
 
 
 def _settings(folder: Path, text: str, space: dict, environment: dict) -> ReportSettings:
-    task = space.get("task") if isinstance(space.get("task"), dict) else {"name": space.get("task")}
+    task = _mapping(space.get("task")) or {"name": space.get("task")}
     rates, search = _mapping(space.get("learning_rate")), _mapping(space.get("search"))
     metric = str(environment.get("metric", "accuracy"))
     default = rates.get("default", environment.get("default_rate"))

@@ -112,7 +112,7 @@ def draw_shape(info: ShapeInfo) -> Figure:
         limits = window((info.shape, *info.references), quantity)
         _draw_panel(axes, info.x, info.shape, info.references, quantity, limits)
         style.dress(axes, title, "x", grid="both")
-    style.legend(panels[0], loc="upper left")
+    style.legend(panels[0], "upper left")
     formula = fitted_formula(info.shape.formula, 9.6 * 72, 12)
     figure.suptitle(
         formula, x=0.012, ha="left", color=style.INK, fontsize=12, math_fontfamily="stix"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.legend import Legend
 
 INK = "#20242c"
 MUTED = "#6b7280"
@@ -49,18 +48,9 @@ def dress(axes: Axes, title: str = "", x: str = "", y: str = "", grid: str = "y"
     axes.set_title(title, loc="left", color=INK, fontsize=TITLE, fontweight="bold", pad=8)
 
 
-def legend(axes: Axes, handles: Sequence | None = None, **where: object) -> Legend:
+def legend(axes: Axes, place: Literal["upper left", "upper right", "lower right"]) -> None:
     """A frameless legend in small type."""
-    entries = {} if handles is None else {"handles": list(handles)}
-    shown = axes.legend(
-        **entries,
-        frameon=False,
-        fontsize=SMALL,
-        labelcolor=INK,
-        handlelength=1.6,
-        **where,  # type: ignore[arg-type]
-    )
-    return shown
+    axes.legend(loc=place, frameon=False, fontsize=SMALL, labelcolor=INK, handlelength=1.6)
 
 
 def plain(text: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 Scope = Literal["layer", "channel", "fixed"]
 Over = Literal["features", "sample", "tensor"]
@@ -74,6 +74,9 @@ class Call:
     def __hash__(self) -> int:
         return self._hash
 
+    def __reduce__(self) -> tuple[type[Call], tuple[Any, ...]]:
+        return Call, (self.function, self.arguments)  # a hash of text is its own process's
+
     def __str__(self) -> str:
         return text(self)
 
@@ -99,6 +102,9 @@ class Statistic:
 
     def __hash__(self) -> int:
         return self._hash
+
+    def __reduce__(self) -> tuple[type[Statistic], tuple[Any, ...]]:
+        return Statistic, (self.kind, self.argument, self.over, self.detach)
 
     def __str__(self) -> str:
         return text(self)

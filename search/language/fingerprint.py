@@ -26,19 +26,22 @@ from search.language.simplify import fold_fixed
 _PRECISION = 1e-9
 _CHEBYSHEV = 257
 _TAILS = (-100.0, -40.0, -20.0, -12.0, 12.0, 20.0, 40.0, 100.0)
-# The Chebyshev points beside 0 are 0.05 away: JumpReLU's threshold of 0.001 lies between them.
+# The Chebyshev points beside 0 are 0.1 away: JumpReLU's threshold of 0.001 lies between them. Not 0
+# itself: the slope of a kink is a convention there (abs, relu), and sin(x)/x is 0/0.
+_MIDDLE = 0.01
 _BESIDE_ZERO = (-0.003, -0.0003, 0.0003, 0.003, 0.03)
 # A batch of 3 samples of 6 rows of 15 features, so that `over` tells statistics apart.
 _BATCH = (3, 6, 15)
 
 
 def probe_points() -> NDArray[np.float64]:
-    """257 Chebyshev points on [-8, 8], the origin among them, eight in the tails, five beside 0.
+    """257 Chebyshev points on [-8, 8], eight in the tails and five beside 0.
 
     Shape (3, 6, 15); every row is spread over the whole range.
     """
     angles = (2 * np.arange(_CHEBYSHEV) + 1) * np.pi / (2 * _CHEBYSHEV)
-    inner = np.where(np.arange(_CHEBYSHEV) == _CHEBYSHEV // 2, 0.0, 8.0 * np.cos(angles))
+    inner = 8.0 * np.cos(angles)
+    inner[_CHEBYSHEV // 2] = _MIDDLE
     points = np.concatenate([inner[::-1], _TAILS, _BESIDE_ZERO])
     return points.reshape(_BATCH[2], -1).T.reshape(_BATCH)
 

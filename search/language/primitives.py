@@ -39,6 +39,10 @@ class Primitive:
     """Formulas whose zeros are the points where a derivative jumps or does not exist."""
     range: tuple[float, float] = (-math.inf, math.inf)
     """Smallest and largest value; a finite end of a gate is where it saturates."""
+    c: str = ""
+    """Text in terms of C and of search/kernels/c_math.h."""
+    triton: str = ""
+    """Text in terms of `tl` and of the functions of search/kernels/triton_functions.py."""
 
     @property
     def arity(self) -> int:
@@ -68,10 +72,30 @@ _SINC_SLOPE = (
 _ARCSIN_SLOPE = "rsqrt(max((1 - a) * (1 + a), 1e-12))"
 _ROWS = (
     # arithmetic ----------------------------------------------------------------------------------
-    Primitive("add", ("1", "1"), np.add, "{0} + {1}", "{0} + {1}"),
-    Primitive("sub", ("1", "-1"), np.subtract, "{0} - {1}", "{0} - {1}"),
-    Primitive("mul", ("b", "a"), np.multiply, "{0} * {1}", "{0} \\, {1}"),
-    Primitive("div", ("1 / b", "-(a / b) / b"), np.divide, "{0} / {1}", "\\frac{{{0}}}{{{1}}}"),
+    Primitive(
+        "add", ("1", "1"), np.add, "{0} + {1}", "{0} + {1}", c="{0} + {1}", triton="{0} + {1}"
+    ),
+    Primitive(
+        "sub", ("1", "-1"), np.subtract, "{0} - {1}", "{0} - {1}", c="{0} - {1}", triton="{0} - {1}"
+    ),
+    Primitive(
+        "mul",
+        ("b", "a"),
+        np.multiply,
+        "{0} * {1}",
+        "{0} \\, {1}",
+        c="{0} * {1}",
+        triton="{0} * {1}",
+    ),
+    Primitive(
+        "div",
+        ("1 / b", "-(a / b) / b"),
+        np.divide,
+        "{0} / {1}",
+        "\\frac{{{0}}}{{{1}}}",
+        c="{0} / {1}",
+        triton="{0} / {1}",
+    ),
     Primitive(
         "pow",
         # 0 ** b * log(0) would be 0 * -inf: the slope by the exponent is 0 at a = 0.
@@ -79,13 +103,51 @@ _ROWS = (
         np.power,
         "torch.pow({0}, {1})",
         "{0}^{{{1}}}",
+        c="POW({0}, {1})",
+        triton="power({0}, {1})",
     ),
-    Primitive("neg", ("-1",), np.negative, "-{0}", "-{0}"),
+    Primitive("neg", ("-1",), np.negative, "-{0}", "-{0}", c="-{0}", triton="-{0}"),
     # choices -------------------------------------------------------------------------------------
-    Primitive("gt", ("0", "0"), np.greater, "{0} > {1}", "{0} > {1}", kinks=("a - b",)),
-    Primitive("ge", ("0", "0"), np.greater_equal, "{0} >= {1}", "{0} \\geq {1}", kinks=("a - b",)),
-    Primitive("lt", ("0", "0"), np.less, "{0} < {1}", "{0} < {1}", kinks=("a - b",)),
-    Primitive("le", ("0", "0"), np.less_equal, "{0} <= {1}", "{0} \\leq {1}", kinks=("a - b",)),
+    Primitive(
+        "gt",
+        ("0", "0"),
+        np.greater,
+        "{0} > {1}",
+        "{0} > {1}",
+        kinks=("a - b",),
+        c="{0} > {1}",
+        triton="{0} > {1}",
+    ),
+    Primitive(
+        "ge",
+        ("0", "0"),
+        np.greater_equal,
+        "{0} >= {1}",
+        "{0} \\geq {1}",
+        kinks=("a - b",),
+        c="{0} >= {1}",
+        triton="{0} >= {1}",
+    ),
+    Primitive(
+        "lt",
+        ("0", "0"),
+        np.less,
+        "{0} < {1}",
+        "{0} < {1}",
+        kinks=("a - b",),
+        c="{0} < {1}",
+        triton="{0} < {1}",
+    ),
+    Primitive(
+        "le",
+        ("0", "0"),
+        np.less_equal,
+        "{0} <= {1}",
+        "{0} \\leq {1}",
+        kinks=("a - b",),
+        c="{0} <= {1}",
+        triton="{0} <= {1}",
+    ),
     # The derivative of a choice is the choice of the derivatives (search.language.derivative).
     Primitive(
         "select",
@@ -93,6 +155,8 @@ _ROWS = (
         np.where,
         "torch.where({0}, {1}, {2})",
         "\\mathrm{{select}}\\left({0},\\ {1},\\ {2}\\right)",
+        c="{0} ? {1} : {2}",
+        triton="tl.where({0}, {1}, {2})",
     ),
     Primitive(
         "max",
@@ -102,6 +166,8 @@ _ROWS = (
         "\\max\\left({0},\\ {1}\\right)",
         torch_number="torch.clamp_min({0}, {1})",
         kinks=("a - b",),
+        c="maximum({0}, {1})",
+        triton="larger({0}, {1})",
     ),
     Primitive(
         "min",
@@ -111,15 +177,20 @@ _ROWS = (
         "\\min\\left({0},\\ {1}\\right)",
         torch_number="torch.clamp_max({0}, {1})",
         kinks=("a - b",),
+        c="minimum({0}, {1})",
+        triton="smaller({0}, {1})",
     ),
     Primitive(
         "clip",
-        ("step(a - b) * step(c - a)", "step(b - a)", "step(a - c)"),
+        # The upper bound wins when the two have crossed, as in torch and NumPy.
+        ("step(a - b) * step(c - a)", "step(b - a) * step(c - b)", "step(max(a, b) - c)"),
         np.clip,
         "torch.minimum(torch.maximum({0}, {1}), {2})",
         "\\mathrm{{clip}}\\left({0},\\ {1},\\ {2}\\right)",
         torch_number="torch.clamp({0}, {1}, {2})",
         kinks=("a - b", "a - c"),
+        c="minimum(maximum({0}, {1}), {2})",
+        triton="smaller(larger({0}, {1}), {2})",
     ),
     # 1 above 0, 0 at and below it, NaN for NaN: the derivative of relu, torch's convention at 0.
     Primitive(
@@ -130,6 +201,8 @@ _ROWS = (
         "\\mathbf{{1}}_{{{0} > 0}}",
         kinks=("a",),
         range=(0, 1),
+        c="step({0})",
+        triton="step({0})",
     ),
     Primitive(
         "relu",
@@ -139,6 +212,8 @@ _ROWS = (
         "\\mathrm{{relu}}\\left({0}\\right)",
         kinks=("a",),
         range=(0, math.inf),
+        c="relu({0})",
+        triton="larger({0}, 0.0)",
     ),
     Primitive(
         "abs",
@@ -148,6 +223,8 @@ _ROWS = (
         "\\left|{0}\\right|",
         kinks=("a",),
         range=(0, math.inf),
+        c="ABS({0})",
+        triton="tl.abs({0})",
     ),
     Primitive(
         "sign",
@@ -158,11 +235,29 @@ _ROWS = (
         "\\mathrm{{sign}}\\left({0}\\right)",
         kinks=("a",),
         range=(-1, 1),
+        c="sign({0})",
+        triton="sign({0})",
     ),
     # exponentials, logarithms, powers ------------------------------------------------------------
-    Primitive("exp", ("exp(a)",), np.exp, "torch.exp({0})", "e^{{{0}}}", range=(0, math.inf)),
     Primitive(
-        "exp2", ("log(2) * exp2(a)",), np.exp2, "torch.exp2({0})", "2^{{{0}}}", range=(0, math.inf)
+        "exp",
+        ("exp(a)",),
+        np.exp,
+        "torch.exp({0})",
+        "e^{{{0}}}",
+        range=(0, math.inf),
+        c="EXP({0})",
+        triton="exponential({0})",
+    ),
+    Primitive(
+        "exp2",
+        ("log(2) * exp2(a)",),
+        np.exp2,
+        "torch.exp2({0})",
+        "2^{{{0}}}",
+        range=(0, math.inf),
+        c="EXP2({0})",
+        triton="tl.exp2({0})",
     ),
     Primitive(
         "expm1",
@@ -171,10 +266,26 @@ _ROWS = (
         "torch.expm1({0})",
         "\\left(e^{{{0}}} - 1\\right)",
         range=(-1, math.inf),
+        c="EXPM1({0})",
+        triton="expm1({0})",
     ),
-    Primitive("log", ("1 / a",), np.log, "torch.log({0})", "\\log\\left({0}\\right)"),
     Primitive(
-        "log1p", ("1 / (1 + a)",), np.log1p, "torch.log1p({0})", "\\log\\left(1 + {0}\\right)"
+        "log",
+        ("1 / a",),
+        np.log,
+        "torch.log({0})",
+        "\\log\\left({0}\\right)",
+        c="LOG({0})",
+        triton="tl.log({0})",
+    ),
+    Primitive(
+        "log1p",
+        ("1 / (1 + a)",),
+        np.log1p,
+        "torch.log1p({0})",
+        "\\log\\left(1 + {0}\\right)",
+        c="LOG1P({0})",
+        triton="log1p({0})",
     ),
     Primitive(
         "sqrt",
@@ -183,6 +294,8 @@ _ROWS = (
         "torch.sqrt({0})",
         "\\sqrt{{{0}}}",
         range=(0, math.inf),
+        c="SQRT({0})",
+        triton="tl.sqrt({0})",
     ),
     Primitive(
         "rsqrt",
@@ -191,16 +304,48 @@ _ROWS = (
         "torch.rsqrt({0})",
         "\\frac{{1}}{{\\sqrt{{{0}}}}}",
         range=(0, math.inf),
+        c="rsqrt({0})",
+        triton="tl.rsqrt({0})",
     ),
     # circular and hyperbolic ---------------------------------------------------------------------
-    Primitive("sin", ("cos(a)",), np.sin, "torch.sin({0})", "\\sin\\left({0}\\right)", range=(-1, 1)),
     Primitive(
-        "cos", ("-sin(a)",), np.cos, "torch.cos({0})", "\\cos\\left({0}\\right)", range=(-1, 1)
+        "sin",
+        ("cos(a)",),
+        np.sin,
+        "torch.sin({0})",
+        "\\sin\\left({0}\\right)",
+        range=(-1, 1),
+        c="SIN({0})",
+        triton="tl.sin({0})",
     ),
     Primitive(
-        "sinc", (_SINC_SLOPE,), _sinc, "torch.sinc({0} / math.pi)", "\\mathrm{{sinc}}\\left({0}\\right)"
+        "cos",
+        ("-sin(a)",),
+        np.cos,
+        "torch.cos({0})",
+        "\\cos\\left({0}\\right)",
+        range=(-1, 1),
+        c="COS({0})",
+        triton="tl.cos({0})",
     ),
-    Primitive("sinh", ("cosh(a)",), np.sinh, "torch.sinh({0})", "\\sinh\\left({0}\\right)"),
+    Primitive(
+        "sinc",
+        (_SINC_SLOPE,),
+        _sinc,
+        "torch.sinc({0} / math.pi)",
+        "\\mathrm{{sinc}}\\left({0}\\right)",
+        c="sinc({0})",
+        triton="sinc({0})",
+    ),
+    Primitive(
+        "sinh",
+        ("cosh(a)",),
+        np.sinh,
+        "torch.sinh({0})",
+        "\\sinh\\left({0}\\right)",
+        c="SINH({0})",
+        triton="sinh({0})",
+    ),
     Primitive(
         "cosh",
         ("sinh(a)",),
@@ -208,6 +353,8 @@ _ROWS = (
         "torch.cosh({0})",
         "\\cosh\\left({0}\\right)",
         range=(1, math.inf),
+        c="COSH({0})",
+        triton="cosh({0})",
     ),
     Primitive(
         "tanh",
@@ -216,6 +363,8 @@ _ROWS = (
         "torch.tanh({0})",
         "\\tanh\\left({0}\\right)",
         range=(-1, 1),
+        c="TANH({0})",
+        triton="tanh({0})",
     ),
     Primitive(
         "asinh",
@@ -223,6 +372,8 @@ _ROWS = (
         np.arcsinh,
         "torch.asinh({0})",
         "\\mathrm{{asinh}}\\left({0}\\right)",
+        c="ASINH({0})",
+        triton="asinh({0})",
     ),
     Primitive(
         "arctan",
@@ -231,6 +382,8 @@ _ROWS = (
         "torch.arctan({0})",
         "\\arctan\\left({0}\\right)",
         range=(-math.pi / 2, math.pi / 2),
+        c="ATAN({0})",
+        triton="arctan({0})",
     ),
     # The slope is infinite at ±1; it is held at 1e6 there, so that a clip's zero still gives zero.
     Primitive(
@@ -240,6 +393,8 @@ _ROWS = (
         "torch.arcsin({0})",
         "\\arcsin\\left({0}\\right)",
         range=(-math.pi / 2, math.pi / 2),
+        c="ASIN({0})",
+        triton="arcsin({0})",
     ),
     # error function ------------------------------------------------------------------------------
     Primitive(
@@ -249,6 +404,8 @@ _ROWS = (
         "torch.erf({0})",
         "\\mathrm{{erf}}\\left({0}\\right)",
         range=(-1, 1),
+        c="ERF({0})",
+        triton="tl.erf({0})",
     ),
     Primitive(
         "erfc",
@@ -257,6 +414,8 @@ _ROWS = (
         "torch.erfc({0})",
         "\\mathrm{{erfc}}\\left({0}\\right)",
         range=(0, 2),
+        c="ERFC({0})",
+        triton="erfc({0})",
     ),
     # S-shaped gates and their densities ----------------------------------------------------------
     Primitive(
@@ -267,6 +426,8 @@ _ROWS = (
         "F.softplus({0}, threshold=40.0)",
         "\\mathrm{{softplus}}\\left({0}\\right)",
         range=(0, math.inf),
+        c="softplus({0})",
+        triton="softplus({0})",
     ),
     Primitive(
         "sigmoid",
@@ -275,6 +436,8 @@ _ROWS = (
         "torch.sigmoid({0})",
         "\\sigma\\left({0}\\right)",
         range=(0, 1),
+        c="sigmoid({0})",
+        triton="sigmoid({0})",
     ),
     # GoLU's gate exp(-exp(-a)), arXiv 2502.03654; its derivative is the standard Gumbel density.
     Primitive(
@@ -284,6 +447,8 @@ _ROWS = (
         "torch.exp(-torch.exp(-torch.clamp_min({0}, -7.0)))",
         "\\mathrm{{gompertz}}\\left({0}\\right)",
         range=(0, 1),
+        c="gompertz({0})",
+        triton="gompertz({0})",
     ),
     Primitive(
         "gumbel_pdf",
@@ -292,6 +457,8 @@ _ROWS = (
         "(lambda a: torch.exp(-a - torch.exp(-a)))(torch.clamp_min({0}, -7.0))",
         "\\mathrm{{gumbel\\_pdf}}\\left({0}\\right)",
         range=(0, math.exp(-1)),
+        c="gumbel_pdf({0})",
+        triton="gumbel_pdf({0})",
     ),
     Primitive(
         "normal_cdf",
@@ -300,6 +467,8 @@ _ROWS = (
         "(0.5 * torch.erfc(-math.sqrt(0.5) * {0}))",
         "\\Phi\\left({0}\\right)",
         range=(0, 1),
+        c="normal_cdf({0})",
+        triton="normal_cdf({0})",
     ),
     Primitive(
         "normal_pdf",
@@ -308,6 +477,8 @@ _ROWS = (
         "(torch.exp(-0.5 * {0} * {0}) * (1.0 / math.sqrt(2.0 * math.pi)))",
         "\\varphi\\left({0}\\right)",
         range=(0, 1 / math.sqrt(2 * math.pi)),
+        c="normal_pdf({0})",
+        triton="normal_pdf({0})",
     ),
     # 1/2 + arctan(a)/pi without its cancellation at large negative a: the angle of (-a, 1).
     Primitive(
@@ -317,6 +488,8 @@ _ROWS = (
         "(torch.atan2(torch.ones_like({0}), -{0}) * (1.0 / math.pi))",
         "\\left(\\frac{{1}}{{2}} + \\frac{{1}}{{\\pi}}\\arctan\\left({0}\\right)\\right)",
         range=(0, 1),
+        c="arctan_gate({0})",
+        triton="arctan_gate({0})",
     ),
     # 1/2 + arcsin(clip(a, -1, 1))/pi; flat outside [-1, 1].
     Primitive(
@@ -328,6 +501,8 @@ _ROWS = (
         "\\right)\\right)\\right)",
         kinks=("1 - abs(a)",),
         range=(0, 1),
+        c="arcsin_gate({0})",
+        triton="arcsin_gate({0})",
     ),
 )
 PRIMITIVES = {row.name: row for row in _ROWS}

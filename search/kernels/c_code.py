@@ -1,0 +1,194 @@
+"""The C rendering's text: a program as kernels over blocks, one per stage.
+
+A statistic needs the whole tensor before the first value can be written, so a program is cut into
+stages at its statistics: every stage but the last computes the arguments of some statistics, the
+last the outputs. A kernel is one loop that a compiler turns into vector code; layouts, dtypes,
+sums and threads are the business of `c_blocks.c`, which is compiled once a machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Literal
+
+from search.kernels.program import Lowered, Operation, Program, Value
+from search.language.primitives import PRIMITIVES
+
+EMITTER = 1  # raise when the emitted text changes for the same program
+LANES = 16  # a kernel's length is a multiple of it, so that a loop needs no tail
+
+Pattern = Literal["one", "channel", "features", "sample"]
+"""Which elements share a value: all, those of a channel, a row of features, a sample."""
+PATTERNS: tuple[Pattern, ...] = ("one", "channel", "features", "sample")
+FINISHES = ("sum", "mean", "var", "std", "rms")
+"""What becomes of a sum over the elements that share a value."""
+_PATTERN_OF_OVER: dict[str, Pattern] = {
+    "features": "features",
+    "sample": "sample",
+    "tensor": "one",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """A value of every element that is summed over those that share `name`."""
+
+    name: str
+    value: Value
+    pattern: Pattern
+    finish: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One pass over the tensors."""
+
+    streams: tuple[str, ...]
+    """Inputs read: x, u, dy."""
+    scalars: tuple[str, ...]
+    """Parameters per layer."""
+    vectors: tuple[tuple[str, Pattern], ...]
+    """Parameters per channel and statistics of earlier stages."""
+    operations: tuple[Operation, ...]
+    written: tuple[Value, ...]
+    sums: tuple[Sum, ...]
+
+
+def split_stages(
+    program: Program, per_channel: Collection[str], *, backward: bool
+) -> tuple[Stage, ...]:
+    """The program's stages, in order.
+
+    A forward writes its one output; a backward writes the inputs' gradients and sums the
+    parameters'.
+    """
+    levels = _levels(program)
+    statistics = [op for op in program.operations if op.over is not None]
+    stages = []
+    for level in range(1, max(levels.values(), default=0) + 1):
+        sums = tuple(
+            Sum(op.target, op.arguments[0], _PATTERN_OF_OVER[str(op.over)], op.function)
+            for op in statistics
+            if levels[op.target] == level
+        )
+        stages.append(_stage(program, per_channel, (), sums))
+    inputs = len(program.inputs) - 1 if backward else 1
+    sums = tuple(
+        Sum(name, value, "channel" if name in per_channel else "one", "sum")
+        for name, value in zip(program.parameters, program.outputs[inputs:], strict=False)
+    )
+    return (*stages, _stage(program, per_channel, program.outputs[:inputs], sums))
+
+
+def _levels(program: Program) -> dict[Value, int]:
+    """How many statistics lie on the longest way to a value; only values above 0 are named."""
+    levels: dict[Value, int] = {}
+    for op in program.operations:
+        level = max((levels.get(a, 0) for a in op.arguments), default=0)
+        levels[op.target] = level + (op.over is not None)
+    return levels
+
+
+def _stage(
+    program: Program,
+    per_channel: Collection[str],
+    written: tuple[Value, ...],
+    sums: tuple[Sum, ...],
+) -> Stage:
+    operations, leaves = _needed(program, (*written, *(s.value for s in sums)))
+    statistics = {op.target: op for op in program.operations if op.over is not None}
+    vectors = [(n, "channel") for n in program.parameters if n in leaves and n in per_channel]
+    vectors += [
+        (name, _PATTERN_OF_OVER[str(op.over)]) for name, op in statistics.items() if name in leaves
+    ]
+    return Stage(
+        tuple(name for name in program.inputs if name in leaves),
+        tuple(n for n in program.parameters if n in leaves and n not in per_channel),
+        tuple(vectors),
+        operations,
+        written,
+        sums,
+    )
+
+
+def _needed(
+    program: Program, wanted: Iterable[Value]
+) -> tuple[tuple[Operation, ...], frozenset[Value]]:
+    """The operations that make `wanted`, and the inputs, parameters and statistics they start at."""
+    names = set(wanted)
+    kept: list[Operation] = []
+    for op in reversed(program.operations):
+        if op.target in names and op.over is None:
+            kept.append(op)
+            names.update(op.arguments)
+    made = {op.target for op in kept}
+    return tuple(reversed(kept)), frozenset(n for n in names if n not in made)
+
+
+# --- text --------------------------------------------------------------------------------------
+
+
+@cache
+def read_source(name: str) -> str:
+    """The text of a C file of this package."""
+    return files("search.kernels").joinpath(name).read_text(encoding="utf-8")
+
+
+def definitions(precision: str, *, libmvec: bool) -> str:
+    """What a text must begin with: the precision it is compiled for."""
+    single = precision == "float32"
+    real = "float" if single else "double"
+    return f"#define REAL {real}\n#define SINGLE {int(single)}\n#define LIBMVEC {int(libmvec)}\n"
+
+
+def kernel_name(key: str, backward: bool, stage: int) -> str:
+    """The C function of a stage of the program with this key."""
+    return f"{'backward' if backward else 'forward'}{stage}_{key}"
+
+
+def render(lowered: Lowered, per_channel: Collection[str]) -> str:
+    """The kernels of both programs."""
+    parts = []
+    for backward, program in enumerate((lowered.forward, lowered.backward)):
+        stages = split_stages(program, per_channel, backward=bool(backward))
+        parts += [
+            render_stage(stage, kernel_name(lowered.key, bool(backward), k))
+            for k, stage in enumerate(stages)
+        ]
+    return "\n".join(parts)
+
+
+def render_stage(stage: Stage, name: str) -> str:
+    """One kernel: `n` elements, `n` a multiple of LANES."""
+    vectors = [*stage.streams, *(v for v, _ in stage.vectors)]
+    # Leaves get a name of their own, apart from C's words and from the operations' targets.
+    leaves = {n: f"v_{n}" for n in (*vectors, *stage.scalars)}
+    inputs = [leaves[n] for n in vectors]
+    outputs = (*stage.written, *(s.value for s in stage.sums))
+    lines = [
+        f"void {name}(long n, const REAL *const *in, const REAL *scalars, REAL *const *out) {{",
+        *(f"  const REAL *restrict in_{n} = in[{k}];" for k, n in enumerate(inputs)),
+        *(f"  const REAL {leaves[n]} = scalars[{k}];" for k, n in enumerate(stage.scalars)),
+        *(f"  REAL *restrict out_{k} = out[{k}];" for k in range(len(outputs))),
+        f"  n &= ~{LANES - 1}L;",
+        '  _Pragma("omp simd")',
+        "  for (long i = 0; i < n; i++) {",
+        *(f"    const REAL {n} = in_{n}[i];" for n in inputs),
+        *(f"    const __auto_type {op.target} = {_operation(op, leaves)};" for op in stage.operations),
+        *(f"    out_{k}[i] = {_value(value, leaves)};" for k, value in enumerate(outputs)),
+        "  }",
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _operation(operation: Operation, leaves: Mapping[str, str]) -> str:
+    text = PRIMITIVES[operation.function].c
+    return text.format(*(_value(value, leaves) for value in operation.arguments))
+
+
+def _value(value: Value, leaves: Mapping[str, str]) -> str:
+    return f"R({value!r})" if isinstance(value, float) else leaves.get(value, value)

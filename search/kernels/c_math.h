@@ -1,0 +1,191 @@
+/* What the C texts of the table of primitives are written in.
+ *
+ * Compiled once per precision with REAL = float or double (SINGLE = 1 or 0). Every function is
+ * branchless, so that a loop over it becomes vector code; NaN stays NaN. Polynomials are Chebyshev
+ * fits of this project, with their largest error noted. Where libmvec is at hand (LIBMVEC = 1) its
+ * vector functions are declared; without it those calls are scalar. */
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define R(literal) ((REAL)(literal))
+
+#if LIBMVEC
+#define VECTOR _Pragma("omp declare simd notinbranch")
+#else
+#define VECTOR
+#endif
+
+#if SINGLE
+#define LIBM(name) name##f
+#else
+#define LIBM(name) name
+#endif
+#define DECLARE(name) VECTOR extern REAL LIBM(name)(REAL) __attribute__((const));
+#define DECLARE2(name) VECTOR extern REAL LIBM(name)(REAL, REAL) __attribute__((const));
+DECLARE(exp) DECLARE(exp2) DECLARE(expm1) DECLARE(log) DECLARE(log1p) DECLARE(sin) DECLARE(cos)
+DECLARE(sinh) DECLARE(cosh) DECLARE(tanh) DECLARE(asinh) DECLARE(atan) DECLARE(asin)
+DECLARE(erf) DECLARE(erfc) DECLARE2(pow)
+
+#define EXP2(a) LIBM(exp2)(a)
+#define LOG(a) LIBM(log)(a)
+#define LOG1P(a) LIBM(log1p)(a)
+#define SIN(a) LIBM(sin)(a)
+#define COS(a) LIBM(cos)(a)
+#define SINH(a) LIBM(sinh)(a)
+#define COSH(a) LIBM(cosh)(a)
+#define ASINH(a) LIBM(asinh)(a)
+#define ATAN(a) LIBM(atan)(a)
+#define ASIN(a) LIBM(asin)(a)
+#define ERF(a) LIBM(erf)(a)
+#define ERFC(a) LIBM(erfc)(a)
+#define POW(a, b) LIBM(pow)(a, b)
+#define SQRT(a) LIBM(sqrt)(a)
+#define ABS(a) LIBM(fabs)(a)
+
+#define INLINE static inline __attribute__((always_inline)) REAL
+
+/* The comparisons are false for NaN, which then comes out on the side that keeps it. */
+INLINE maximum(REAL a, REAL b) { return (a > b) | (a != a) ? a : b; }
+INLINE minimum(REAL a, REAL b) { return (a < b) | (a != a) ? a : b; }
+INLINE at_most(REAL a, REAL bound) { return a > bound ? bound : a; }
+INLINE at_least(REAL a, REAL bound) { return a < bound ? bound : a; }
+INLINE relu(REAL a) { return a < 0 ? R(0) : a; }
+INLINE step(REAL a) { return a > 0 ? R(1) : (a != a ? a : R(0)); }
+INLINE sign(REAL a) { return a > 0 ? R(1) : (a < 0 ? R(-1) : a); }
+
+#if SINGLE
+/* exp on |r| <= log(2)/2: 1 + r + r^2 q(r), |error of q| < 7e-8. */
+INLINE exp_tail(float r) {
+  float q = 0.001392691806f;
+  q = q * r + 0.008363767023f;
+  q = q * r + 0.04166655016f;
+  q = q * r + 0.1666657342f;
+  return q * r + 0.5f;
+}
+
+INLINE power_of_two(int32_t n) { /* -126 <= n <= 127 */
+  int32_t bits = (n + 127) << 23;
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+/* n with a = n log 2 + r. Adding 1.5 * 2^23 rounds to a whole number and leaves it in the bits. */
+INLINE reduce(float a, int32_t *n) {
+  float shifted = a * 1.44269504089f + 12582912.0f;
+  int32_t bits;
+  memcpy(&bits, &shifted, sizeof bits);
+  *n = bits - 0x4B400000;
+  float whole = shifted - 12582912.0f;
+  return (a - whole * 0.693359375f) + whole * 2.12194440055e-4f;
+}
+
+/* 1 ulp; the scale is applied in two steps, for subnormal results and for overflow to inf. */
+INLINE EXP(float a) {
+  a = at_most(at_least(a, -105.0f), 89.0f);
+  int32_t n;
+  float r = reduce(a, &n);
+  float p = 1.0f + (r + r * r * exp_tail(r));
+  int32_t half = n >> 1;
+  return p * power_of_two(half) * power_of_two(n - half);
+}
+
+INLINE EXPM1(float a) {
+  a = at_most(at_least(a, -25.0f), 89.0f);
+  int32_t n;
+  float r = reduce(a, &n);
+  float p = r + r * r * exp_tail(r);
+  int32_t half = n >> 1;
+  float low = power_of_two(half), high = power_of_two(n - half);
+  return (p * low + (low - power_of_two(half - n))) * high;
+}
+
+INLINE TANH(float a) {
+  float m = EXPM1(-2.0f * ABS(a));
+  float t = m / (m + 2.0f);
+  return a < 0 ? t : -t;
+}
+
+/* log1p on [0, 1], relative error 2e-9. */
+INLINE log1p_unit(float e) {
+  float p = 0.001986696594f;
+  p = p * e - 0.01318782657f;
+  p = p * e + 0.04100657369f;
+  p = p * e - 0.08188040924f;
+  p = p * e + 0.1237799587f;
+  p = p * e - 0.1608762301f;
+  p = p * e + 0.1988582029f;
+  p = p * e - 0.2498649646f;
+  p = p * e + 0.3333249754f;
+  p = p * e - 0.4999997949f;
+  p = p * e + 0.9999999992f;
+  return p * e;
+}
+
+/* exp(-a^2 / 2); the rounding of a^2, worth 5e-6 at a = 13, is put back to first order. */
+INLINE bell(float a) {
+  a = at_most(ABS(a), 20.0f);
+  float square = a * a;
+  float lost = fmaf(a, a, -square);
+  float e = EXP(-0.5f * square);
+  return e - e * (0.5f * lost);
+}
+
+/* exp(a^2/2) * normal_cdf(-a), a >= 0, in t = 1/(1 + a/4); relative error 1e-7. */
+INLINE mills(float a) {
+  float t = 1.0f / (1.0f + 0.25f * a);
+  float p = 0.02081488816f;
+  p = p * t - 0.08538922873f;
+  p = p * t + 0.103798855f;
+  p = p * t - 0.03974686045f;
+  p = p * t + 0.06827399372f;
+  p = p * t + 0.05744625909f;
+  p = p * t + 0.08188963156f;
+  p = p * t + 0.09343951474f;
+  p = p * t + 0.09973739677f;
+  p = p * t + 0.09973556104f;
+  return p * t;
+}
+
+INLINE normal_cdf(float a) {
+  float tail = bell(a) * mills(ABS(a));
+  return a > 0 ? 1.0f - tail : tail;
+}
+#else
+#define EXP(a) exp(a)
+#define EXPM1(a) expm1(a)
+#define TANH(a) tanh(a)
+#define log1p_unit(e) log1p(e)
+INLINE bell(double a) { return exp(-0.5 * a * a); }
+INLINE normal_cdf(double a) { return 0.5 * erfc(-0.70710678118654752440 * a); }
+#endif
+
+#define PI R(3.14159265358979323846)
+
+INLINE normal_pdf(REAL a) { return bell(a) * R(0.39894228040143267794); }
+INLINE rsqrt(REAL a) { return R(1) / SQRT(a); }
+INLINE softplus(REAL a) { return relu(a) + log1p_unit(EXP(-ABS(a))); }
+
+/* One exponential and one division for sigmoid(a) and sigmoid(-a) together. */
+INLINE sigmoid(REAL a) {
+  REAL e = EXP(-ABS(a)), r = R(1) / (R(1) + e);
+  return a < 0 ? e * r : r;
+}
+
+/* Below -7 the gate is 0 in float64 too; the clamp keeps inf out of its density. */
+INLINE gompertz(REAL a) { return EXP(-EXP(-at_least(a, R(-7)))); }
+INLINE gumbel_pdf(REAL a) {
+  REAL e = EXP(-at_least(a, R(-7)));
+  return e * EXP(-e);
+}
+
+INLINE sinc(REAL a) { return a == 0 ? R(1) : SIN(a) / (a == 0 ? R(1) : a); }
+INLINE arctan_gate(REAL a) {
+  REAL t = ATAN(R(1) / ABS(a)) * (R(1) / PI);
+  return a > 0 ? R(1) - t : t;
+}
+INLINE arcsin_gate(REAL a) {
+  return R(0.5) + ASIN(at_most(at_least(a, R(-1)), R(1))) * (R(1) / PI);
+}

@@ -1,0 +1,245 @@
+"""Functions that Triton's language lacks, in `tl` alone: CUDA, ROCm and the interpreter run them.
+
+The text of this file is data: a rendered kernel carries the functions that it uses (see
+`triton_code`), so that a generated file needs Triton only. libdevice is not an option: it does not
+run under the interpreter and lacks functions on ROCm. Arguments and values are float32; every
+polynomial is a minimax fit in relative error, its error stated; NaN comes out as NaN.
+
+`exp2` is one instruction where `exp` is several, so exponentials carry log2(e) = 1.442695….
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def larger(a, b):
+    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def smaller(a, b):
+    return tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def step(a):
+    return tl.where(a > 0.0, 1.0, larger(a, 0.0))
+
+
+@triton.jit
+def sign(a):
+    return tl.where(a > 0.0, 1.0, tl.where(a < 0.0, -1.0, a))
+
+
+@triton.jit
+def exponential(a):
+    return tl.exp2(a * 1.4426950408889634)
+
+
+@triton.jit
+def expm1(a):
+    # (e**a - 1) / a on |a| < 0.35, where the difference cancels: relative error 2.3e-8.
+    p = 0.00138929938
+    p = p * a + 0.00836979056
+    p = p * a + 0.0416670922
+    p = p * a + 0.166664996
+    p = p * a + 0.499999982
+    return tl.where(tl.abs(a) < 0.35, (p * a) * a + a, tl.exp2(a * 1.4426950408889634) - 1.0)
+
+
+@triton.jit
+def log1p_of_unit(a):
+    # log(1 + a) / a on [0, 1]: relative error 1.3e-8.
+    p = -0.00328691393
+    p = p * a + 0.0200461272
+    p = p * a - 0.0573281397
+    p = p * a + 0.106413516
+    p = p * a - 0.153281047
+    p = p * a + 0.196838562
+    p = p * a - 0.249557028
+    p = p * a + 0.333301189
+    p = p * a - 0.499999085
+    return (p * a + 0.999999996) * a
+
+
+@triton.jit
+def log1p(a):
+    # The rounding of 1 + a is made good by a / ((1 + a) - 1); above 1e8 nothing was lost.
+    whole = 1.0 + a
+    lost = whole - 1.0
+    small = tl.log(whole) * (a / tl.where(lost == 0.0, 1.0, lost))
+    return tl.where(lost == 0.0, a, tl.where(a > 1e8, tl.log(whole), small))
+
+
+@triton.jit
+def power(a, b):
+    whole = tl.floor(b) == b
+    odd = whole & (tl.floor(0.5 * b) != 0.5 * b)
+    size = tl.exp2(b * tl.log2(tl.abs(a)))
+    below = tl.where(whole, tl.where(odd, -size, size), float("nan"))
+    return tl.where(b == 0.0, 1.0, tl.where(a < 0.0, below, size))
+
+
+@triton.jit
+def sinc(a):
+    return tl.where(tl.abs(a) < 1e-4, 1.0, tl.sin(a) / a)
+
+
+@triton.jit
+def sinh(a):
+    # Below 1 a series in a**2, relative error 4e-8; above, halves taken in the exponent, so that
+    # the value overflows where sinh does.
+    z = a * a
+    p = 0.000203940765
+    p = p * z + 0.00832991064
+    p = p * z + 0.166667339
+    series = (p * z) * a + a
+    up = tl.exp2(tl.abs(a) * 1.4426950408889634 - 1.0)
+    down = tl.exp2(tl.abs(a) * -1.4426950408889634 - 1.0)
+    return tl.where(z < 1.0, series, tl.where(a < 0.0, down - up, up - down))
+
+
+@triton.jit
+def cosh(a):
+    up = tl.exp2(tl.abs(a) * 1.4426950408889634 - 1.0)
+    return up + tl.exp2(tl.abs(a) * -1.4426950408889634 - 1.0)
+
+
+@triton.jit
+def tanh(a):
+    # tanh(a) / a on |a| < 0.6 in a**2: relative error 9e-8.
+    z = a * a
+    p = 0.015485144
+    p = p * z - 0.0521085192
+    p = p * z + 0.133103334
+    p = p * z - 0.333323216
+    far = 1.0 - 2.0 / (1.0 + tl.exp2(tl.abs(a) * 2.885390081777927))
+    return tl.where(z < 0.36, (p * z) * a + a, tl.where(a < 0.0, -far, far))
+
+
+@triton.jit
+def asinh(a):
+    # log1p(|a| + a**2 / (1 + sqrt(1 + a**2))); far out, where a**2 overflows, log(2 |a|).
+    size = tl.abs(a)
+    inner = smaller(size, 1e9)
+    square = inner * inner
+    near = log1p(inner + square / (1.0 + tl.sqrt(1.0 + square)))
+    far = tl.log(size) + 0.6931471805599453
+    value = tl.where(size > 1e9, far, near)
+    return tl.where(a < 0.0, -value, value)
+
+
+@triton.jit
+def arctan_of_unit(r):
+    # arctan(r) / r on [0, 1] in r**2: relative error 2.8e-8.
+    z = r * r
+    p = 0.00288643512
+    p = p * z - 0.0162156697
+    p = p * z + 0.0429321033
+    p = p * z - 0.0752481776
+    p = p * z + 0.10650649
+    p = p * z - 0.142061474
+    p = p * z + 0.199929371
+    p = p * z - 0.333330888
+    return (p * z) * r + r
+
+
+@triton.jit
+def arctan(a):
+    size = tl.abs(a)
+    inverse = 1.0 / size
+    angle = arctan_of_unit(tl.where(size > 1.0, inverse, size))
+    value = tl.where(size > 1.0, 1.5707963267948966 - angle, angle)
+    return tl.where(a < 0.0, -value, value)
+
+
+@triton.jit
+def arctan_gate(a):
+    # 1/2 + arctan(a)/pi; for a < -1 it is arctan(1/|a|)/pi, which does not cancel.
+    size = tl.abs(a)
+    inverse = 1.0 / size
+    angle = arctan_of_unit(tl.where(size > 1.0, inverse, size)) * 0.3183098861837907
+    outside = tl.where(a < 0.0, angle, 1.0 - angle)
+    inside = 0.5 + tl.where(a < 0.0, -angle, angle)
+    return tl.where(size > 1.0, outside, inside)
+
+
+@triton.jit
+def arcsin(a):
+    # arcsin(r) / r on |r| < 1/2 in r**2: relative error 9e-9; beyond, pi/2 - 2 arcsin(sqrt((1-|a|)/2)).
+    size = tl.abs(a)
+    half = 0.5 - 0.5 * size
+    z = tl.where(size > 0.5, half, size * size)
+    r = tl.where(size > 0.5, tl.sqrt(half), size)
+    p = 0.0427094885
+    p = p * z + 0.0238120829
+    p = p * z + 0.045560248
+    p = p * z + 0.0749434513
+    p = p * z + 0.166667929
+    angle = (p * z) * r + r
+    value = tl.where(size > 0.5, 1.5707963267948966 - 2.0 * angle, angle)
+    return tl.where(a < 0.0, -value, value)
+
+
+@triton.jit
+def normal_tail(a):
+    # P(Z > a) * exp(a**2 / 2) for a >= 0 as a polynomial in t = 1 / (1 + a/4): relative error 4e-8.
+    t = 1.0 / (1.0 + 0.25 * a)
+    p = 0.0330735168
+    p = p * t - 0.19157554
+    p = p * t + 0.384506358
+    p = p * t - 0.319895668
+    p = p * t + 0.293532557
+    p = p * t - 0.0146711798
+    p = p * t + 0.11964481
+    p = p * t + 0.0952228744
+    p = p * t + 0.100181449
+    return p * t - 1.9186531e-05
+
+
+@triton.jit
+def normal_cdf(a):
+    tail = normal_tail(tl.abs(a)) * tl.exp2((a * a) * -0.7213475204444817)
+    return tl.where(a < 0.0, tail, 1.0 - tail)
+
+
+@triton.jit
+def normal_pdf(a):
+    return tl.exp2((a * a) * -0.7213475204444817) * 0.3989422804014327
+
+
+@triton.jit
+def erfc(a):
+    b = a * 1.4142135623730951
+    tail = normal_tail(tl.abs(b)) * tl.exp2((a * a) * -1.4426950408889634)
+    return tl.where(a < 0.0, 2.0 - 2.0 * tail, 2.0 * tail)
+
+
+@triton.jit
+def softplus(a):
+    fraction = tl.exp2(tl.abs(a) * -1.4426950408889634)
+    return larger(a, 0.0) + log1p_of_unit(fraction)
+
+
+@triton.jit
+def sigmoid(a):
+    return 1.0 / (1.0 + tl.exp2(a * -1.4426950408889634))
+
+
+@triton.jit
+def gompertz(a):
+    # The clamp keeps a gate of -inf at 0; exp(-exp(7)) is 0 in every format.
+    inner = tl.exp2(larger(a, -7.0) * -1.4426950408889634)
+    return tl.exp2(inner * -1.4426950408889634)
+
+
+@triton.jit
+def gumbel_pdf(a):
+    inner = tl.exp2(larger(a, -7.0) * -1.4426950408889634)
+    return inner * tl.exp2(inner * -1.4426950408889634)
+
+
+@triton.jit
+def arcsin_gate(a):
+    return 0.5 + arcsin(smaller(larger(a, -1.0), 1.0)) * 0.3183098861837907

@@ -1,0 +1,139 @@
+"""What a search would do and how long it would take, before it does anything."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from search.activation import Activation
+from search.environment import available_cpus
+from search.language.fingerprint import fingerprint
+from search.progress import duration
+from search.space.grammar import Grammar
+from search.space.settings import Space
+from search.tasks.task import Task
+from search.training.candidate import Training, prepare
+from search.training.loop import run_epochs
+
+COUNTED = 2000
+"""A finite space up to this size is counted by function; a larger one by derivation."""
+ENOUGH = 15.0
+"""Seconds after which a timed run is not trained to its end."""
+START, PER_TRIAL = 8.0, 0.1
+"""Seconds that Ray takes to start, and to hand a worker its next candidate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A search in numbers."""
+
+    candidates: str
+    trials: int
+    """Candidates to train."""
+    baselines: int
+    rates: int
+    seeds: int
+    concurrent: int
+    run_seconds: float
+    """Of one run, timed now."""
+
+    @property
+    def runs(self) -> int:
+        """Without the rates that extend a grid."""
+        return (self.trials + self.baselines) * self.rates * self.seeds
+
+    @property
+    def seconds(self) -> float:
+        """Until the end, with one extended rate for every second trial."""
+        trials = self.trials + self.baselines
+        runs = self.runs + 0.5 * trials * self.seeds
+        return START + (runs * self.run_seconds + trials * PER_TRIAL) / self.concurrent
+
+    def lines(self) -> list[str]:
+        """The plan in words."""
+        sweep = f"{self.rates} learning rates × {self.seeds} seeds"
+        return [
+            f"candidates   {self.candidates}",
+            f"trials       {self.trials} candidates and {self.baselines} baselines",
+            f"runs         {self.runs}: every trial at {sweep}; more where the best rate is at an"
+            " end of the grid",
+            f"time         about {duration(self.seconds)}: {self.run_seconds:.2g} s a run (timed"
+            f" now), {self.concurrent} at once",
+        ]
+
+
+def make_plan(space: Space, task: Task, training: Training, gpus: int) -> Plan:
+    """The plan of a space; trains one run to time it.
+
+    Raises:
+        TaskError: the data are missing.
+    """
+    resources = space.resources
+    most = [available_cpus() // resources.cpu, resources.max_concurrent or math.inf]
+    if resources.gpu:
+        most.append(gpus // resources.gpu)
+    return Plan(
+        candidates=candidates(space.grammar),
+        trials=_trials(space),
+        baselines=len(space.baselines),
+        rates=len(space.learning_rate.grid),
+        seeds=len(space.seeds),
+        concurrent=max(1, int(min(most))),
+        run_seconds=timed_run(training),
+    )
+
+
+def candidates(grammar: Grammar | None) -> str:
+    """How many candidates a grammar has: by function where that is quickly told, else a bound."""
+    if grammar is None:
+        return "none: the baselines alone"
+    size = grammar.count()
+    if size.continuous:
+        return (
+            f"at most {size.derivations:,} shapes, with up to {size.continuous} ranges of numbers"
+        )
+    if size.derivations > COUNTED:
+        return f"at most {size.derivations:,}"
+    distinct = {fingerprint(candidate.expression) for candidate in grammar.candidates()}
+    return f"{len(distinct):,} distinct, from {size.derivations:,} derivations"
+
+
+def _trials(space: Space) -> int:
+    if space.grammar is None:
+        return 0
+    size = space.grammar.count()
+    return space.search.trials if size.continuous else min(space.search.trials, size.derivations)
+
+
+def timed_run(training: Training) -> float:
+    """Seconds of one run with ReLU at the default rate, on one worker's threads.
+
+    A long run is stopped after its first epoch and the rest reckoned by steps.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(training.threads)
+    try:
+        prepared = prepare(training)
+        began = time.perf_counter()
+        run = run_epochs(
+            prepared.task,
+            prepared.splits,
+            partial(Activation, "relu(x)"),
+            options=prepared.options,
+            recipe=prepared.recipe,
+            learning_rate=training.grid.default,
+            seed=training.grid.seeds[0],
+            device=prepared.device,
+        )
+        done = prepared.steps
+        for point in run:
+            if time.perf_counter() - began > ENOUGH:
+                done = point.step
+                break
+        return (time.perf_counter() - began) * prepared.steps / done
+    finally:
+        torch.set_num_threads(threads)
