@@ -22,6 +22,8 @@ class Activation(nn.Module):
     channels: the number of per-channel values; left out, it is read off the first input.
     channel_dim: the dimension of the channels, and of statistics over features; left out, 1 for
         inputs of four or five dimensions (N, C, H, W[, D]), the last otherwise.
+    kernel: what computes it: "auto" (C on the CPU where a compiler is at hand), "torch", "c" or
+        "triton".
 
     The trainable parameters are the module's own, named as declared: shape () per layer,
     (channels,) per channel. Input and output share shape, dtype and device; 16-bit inputs are
@@ -39,21 +41,23 @@ class Activation(nn.Module):
         expression: str | Expression,
         channels: int | None = None,
         channel_dim: int | None = None,
+        kernel: str = "torch",
     ):
         super().__init__()
         if isinstance(expression, str):
             expression = read_activation(expression)
         self.expression = expression
         self.channel_dim = channel_dim
+        self.kernel = kernel
         for p in expression.trainable:
             setattr(self, p.name, _parameter(p.scope, p.initial, channels))
         self._penalty: Tensor | None = None
         self._load()
 
     def _load(self) -> None:
-        self._formula = load_formula(self.expression)
+        self._formula = load_formula(self.expression, self.kernel)
         penalty = penalty_expression(self.expression)
-        self._penalty_formula = load_formula(penalty) if penalty else None
+        self._penalty_formula = load_formula(penalty, self.kernel) if penalty else None
 
     def forward(self, x: Tensor, u: Tensor | None = None) -> Tensor:
         self._check(x, u)

@@ -11,11 +11,11 @@ import torch
 
 from search.activation import Activation
 from search.environment import available_cpus
+from search.errors import StudyError
 from search.language.fingerprint import fingerprint
 from search.progress import duration
 from search.space.grammar import Grammar
-from search.space.settings import Space
-from search.tasks.task import Task
+from search.space.settings import Resources, Space
 from search.training.candidate import Training, prepare
 from search.training.loop import run_epochs
 
@@ -66,25 +66,46 @@ class Plan:
         ]
 
 
-def make_plan(space: Space, task: Task, training: Training, gpus: int) -> Plan:
+def make_plan(space: Space, training: Training) -> Plan:
     """The plan of a space; trains one run to time it.
 
     Raises:
+        StudyError: this machine cannot run a single trial.
         TaskError: the data are missing.
     """
-    resources = space.resources
-    most = [available_cpus() // resources.cpu, resources.max_concurrent or math.inf]
-    if resources.gpu:
-        most.append(gpus // resources.gpu)
     return Plan(
         candidates=candidates(space.grammar),
         trials=_trials(space),
         baselines=len(space.baselines),
         rates=len(space.learning_rate.grid),
         seeds=len(space.seeds),
-        concurrent=max(1, int(min(most))),
+        concurrent=concurrency(space.resources, available_cpus(), torch.cuda.device_count()),
         run_seconds=timed_run(training),
     )
+
+
+def concurrency(resources: Resources, cpus: float, gpus: float) -> int:
+    """How many trials the resources let run at once.
+
+    >>> concurrency(Resources(cpu=1, gpu=0.25), cpus=16, gpus=1)
+    4
+
+    Raises:
+        StudyError: not even one.
+    """
+    problems, most = [], [resources.max_concurrent or math.inf]
+    for name, wanted, there in (("cpu", resources.cpu, cpus), ("gpu", resources.gpu, gpus)):
+        if wanted > there:
+            problems.append(
+                f"resources.{name}: a trial asks for {wanted:g}, and there are {there:g};"
+                " expected at most that"
+            )
+        elif wanted:
+            # A hair above, for 3 × 0.1 / 0.1 is 2.99….
+            most.append(math.floor(there / wanted + 1e-9))
+    if problems:
+        raise StudyError(*problems)
+    return int(min(most))
 
 
 def candidates(grammar: Grammar | None) -> str:

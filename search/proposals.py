@@ -99,7 +99,8 @@ class Proposals:
             self.unseen = self._unseen(grammar)
         choices = next(self.unseen, None)
         if choices is None:
-            self.ended = f"none of the {size.derivations} candidates is left untried"
+            self.ended = f"none of the space's {size.derivations} candidates is left untried"
+            self.study.exhaust(self.ended)
             return None
         return self.study.propose_choices(choices, "enumeration")
 

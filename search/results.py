@@ -75,7 +75,7 @@ def set_aside(folder: Path) -> Path | None:
 
 
 @contextmanager
-def session(folder: Path, space: Space, task: Task, study: str) -> Iterator[None]:
+def session_recorded(folder: Path, space: Space, task: Task, study: str) -> Iterator[None]:
     """Write the settings now, and the end of the session when it ends, however it does."""
     began, clock = _now(), time.monotonic()
     path = folder / "environment.json"
@@ -104,6 +104,7 @@ def session(folder: Path, space: Space, task: Task, study: str) -> Iterator[None
 
 def about(space: Space, task: Task, study: str) -> dict[str, Any]:
     """What a report must know that the space leaves to the task: JSON values."""
+    recipe = recipe_with(task.recipe, space.recipe)
     return {
         "study": study,
         "title": task.title,
@@ -112,7 +113,8 @@ def about(space: Space, task: Task, study: str) -> dict[str, Any]:
         "percent": "accuracy" in task.metric,
         "default_rate": space.learning_rate.default,
         "options": options_with(task, space.options),
-        "recipe": asdict(recipe_with(task.recipe, space.recipe)),
+        # Without the rate, which the sweep sets.
+        "recipe": {k: v for k, v in asdict(recipe).items() if k != "learning_rate"},
     }
 
 

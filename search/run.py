@@ -1,25 +1,18 @@
-"""Search a space, or go on with a search: `python -m search.run spaces/gated.yaml`."""
+"""Search a space of activation functions, or go on with a search.
+
+The same command goes on after Ctrl-C, a crash or a larger `--trials`; when all is done it writes
+the report anew.
+"""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from search.errors import run_cli
-from search.figures.report import write_report
-from search.figures.settings import settings_from_folder
-from search.plan import make_plan
-from search.progress import display
-from search.protocol import gate_before_training
-from search.results import claimed, session, set_aside
-from search.space.space import load_space
-from search.study import open_study, read_trials
-from search.summary import print_summary
-from search.tasks.task import find_task
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,47 +28,44 @@ def parser() -> argparse.ArgumentParser:
     )
     words.add_argument("--trials", type=int, metavar="N", help="train N candidates in all")
     words.add_argument(
-        "--fresh", action="store_true", help="begin anew; earlier results are renamed, not deleted"
+        "--fresh",
+        action="store_true",
+        help="begin a new study; the results of the old one are renamed, never deleted",
     )
-    words.add_argument("--dry-run", action="store_true", help="print the plan and its time only")
     words.add_argument(
-        "--results", type=Path, default=Path("results"), metavar="DIR", help="default: results"
+        "--dry-run", action="store_true", help="train one run to time it, and print the plan"
+    )
+    words.add_argument(
+        "--results",
+        type=Path,
+        default=Path("results"),
+        metavar="DIR",
+        help="where studies are kept, each in a folder of its name (default: results)",
     )
     return words
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, or 130 when stopped by Ctrl-C (143 by SIGTERM)."""
+    """The exit code: 0, or 130 when stopped by Ctrl-C (143 by SIGTERM)."""
     given = parser().parse_args(argv)
-    trials = [] if given.trials is None else [f"search.trials={given.trials}"]
-    space = load_space(given.space, [*given.set, *trials])
-    task = find_task(space.task, space.source.parent)
-    folder, console = given.results / space.name, Console()
+    try:
+        # Here, as torch and the rest take seconds to import, and `--help` needs none of it.
+        from rich.console import Console
 
-    from search.tuner import Stopped, run_search, training_of  # Ray: 2 s that a typo need not wait
+        from search.session import print_plan, run_session
+        from search.space.space import load_space
 
-    if given.dry_run:
-        console.print(*make_plan(space, task, training_of(space, task)).lines(), sep="\n")
-        return 0
-    if given.fresh and (aside := set_aside(folder)):
-        console.print(f"earlier results are now in {aside}", highlight=False)
-    with claimed(folder):
-        study = open_study(folder, space, task.maximize)
-        try:
-            with session(folder, space, task, study.name):
-                why = run_search(
-                    study, task, lambda goal: display(console, goal), gate_before_training
-                )
-            console.print(f"{space.name}: {why}", highlight=False)
-        except KeyboardInterrupt as stop:
-            done = len(study.trials)
-            again = " ".join(["python -m search.run", *map(str, argv or sys.argv[1:])])
-            console.print(f"stopped; {done} …; go on with: {again}", highlight=False)
-            return stop.code if isinstance(stop, Stopped) else 130
-        finally:
-            study.close()
-        records, settings = read_trials(folder), settings_from_folder(folder)
-        print_summary(console, records, settings, write_report(folder, records, settings))
+        trials = [] if given.trials is None else [f"search.trials={given.trials}"]
+        space, console = load_space(given.space, [*given.set, *trials]), Console()
+        if given.dry_run:
+            print_plan(space, given.results, console)
+        else:
+            run_session(space, given.results, given.fresh, console)
+    except KeyboardInterrupt as stop:
+        words = [word for word in (argv or sys.argv[1:]) if word != "--fresh"]
+        again = shlex.join(["python", "-m", "search.run", *words])
+        print(f"stopped; what has ended is kept, go on with: {again}", file=sys.stderr)
+        return getattr(stop, "code", 130)
     return 0
 
 

@@ -205,11 +205,10 @@ def robust_range(
     """Limits that show the good end: from the best value to `reach` × (best - median) past the
     median, never past the data. A hopeless column does not flatten the others.
 
-    >>> robust_range([0.1, 0.1, 0.95, 0.96, 0.97, 0.98, 0.98], maximize=True)
-    (0.92, 0.98)
+    >>> robust_range([1, 1, 95, 96, 97, 98, 98], maximize=True)
+    (92.0, 98.0)
     """
     data = np.asarray(values, float) * (1.0 if maximize else -1.0)
     best, middle = float(data.max()), float(np.median(data))
     worst = max(float(data.min()), middle - reach * (best - middle))
-    low, high = (worst, best) if maximize else (-best, -worst)
-    return round(low, 12), round(high, 12)
+    return (worst, best) if maximize else (-best, -worst)

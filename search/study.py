@@ -121,6 +121,24 @@ class Study:
             and origin in (None, trial.origin)
         ]
 
+    def is_complete(self) -> bool:
+        """Whether nothing is left to train: no sampler is asked to tell."""
+        waiting = any(
+            study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+            for _, study in self._database.studies
+        )
+        searches = self.space.grammar is not None and not self.exhausted
+        return not waiting and not (searches and self.trained() < self.space.search.trials)
+
+    @property
+    def exhausted(self) -> str:
+        """Why the space has no candidate left, whatever the budget; empty while it may have."""
+        return self._database.search.user_attrs.get("exhausted", "")
+
+    def exhaust(self, reason: str) -> None:
+        """Remember that the whole space was tried."""
+        self._database.search.set_user_attr("exhausted", reason)
+
     def seen(self) -> dict[str, int]:
         """The first trial of every function that was ever launched or refused, by fingerprint."""
         numbers: dict[str, int] = {}

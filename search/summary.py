@@ -24,8 +24,11 @@ def print_summary(
     """The top of the leaderboard, what was not trained and why, and where the report lies."""
     board = leaderboard_info(trials, settings)
     table = Table(title=f"{settings.name}: {settings.metric}, mean over seeds at the best rate")
-    for name in ("#", "score", "n", "rate", "cost", "activation"):
-        table.add_column(name, justify="left" if name == "activation" else "right", no_wrap=True)
+    for name in ("#", "score", "n", "rate", "cost"):
+        table.add_column(name, justify="right", no_wrap=True)
+    # The formula gives way on a narrow terminal: the other columns take at most 54 characters.
+    width = max(20, console.width - 54)
+    table.add_column("activation", no_wrap=True, overflow="ellipsis", max_width=width)
     best = board.best_baseline
     shown = board.ranked[:TOP]
     for row in shown if best is None or best in shown else (*shown, best):

@@ -12,16 +12,13 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
-import signal
 import sys
 import tempfile
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,14 +31,14 @@ from ray.tune.search import Searcher
 from search.environment import available_cpus
 from search.errors import SearchError, StudyError, TaskError
 from search.orphans import no_orphans
+from search.plan import concurrency
 from search.progress import Display, Goal, standing
-from search.proposals import Proposals
+from search.proposals import Gate, Proposals
 from search.records import Point, Run, Trial, run_from_json, to_json
-from search.space.settings import Resources, Space
+from search.stopping import Stopped, stop_signals
 from search.study import Launch, Study
-from search.tasks.task import Recipe, Task
-from search.training.candidate import Job, Outcome, Training, train_candidate
-from search.training.sweep import Grid, Key
+from search.training.candidate import Job, Outcome, Training, error_line, train_candidate
+from search.training.sweep import Key
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -63,92 +60,45 @@ OBJECT_STORE = 80 * 2**20
 has 64 MiB (Ray then takes the temporary folder)."""
 
 
-class Stopped(KeyboardInterrupt):
-    """Somebody asked for the end (Ctrl-C, SIGTERM); what has ended is in the study."""
-
-    def __init__(self, number: int):
-        super().__init__(number)
-        self.code = 128 + number
-
-
 # --- the driver ----------------------------------------------------------------------------------
 
 
-def run_search(study: Study, task: Task, show: Callable[[Goal], Display], gate: Any = None) -> str:
+def run_search(
+    study: Study,
+    training: Training,
+    epochs: int,
+    goal: Goal,
+    show: Callable[[Goal], Display],
+    gate: Gate | None = None,
+) -> str:
     """Train what the study still wants; returns why nothing more is to be done.
 
     Args:
+        training: what its candidates share.
+        epochs: of one run, for early stopping.
         show: makes the display, once it is known how many trials run at once.
-        gate: `gate(expression)`: a rejection with `gate` and `reason`, or None.
+        gate: tells what is not worth training.
 
     Raises:
         StudyError: the machine lacks the resources, the study cannot be written, or all fails.
         TaskError: the task or its data cannot be used.
         Stopped: somebody asked for the end.
     """
-    space = study.space
     with ExitStack() as stack:
         folder = Path(stack.enter_context(_temporary_folder()))
         cpus, gpus = stack.enter_context(_ray(folder))
-        concurrent = concurrency(space.resources, cpus, gpus)
-        goal = Goal(
-            name=space.name,
-            metric=task.metric,
-            maximize=task.maximize,
-            budget=space.search.trials,
-            baselines=len(space.baselines),
-            concurrent=concurrent,
-        )
-        asked = stack.enter_context(_stop_signals())
+        concurrent = concurrency(study.space.resources, cpus, gpus)
+        goal = replace(goal, concurrent=concurrent)
+        asked = stack.enter_context(stop_signals())
         display = stack.enter_context(show(goal))
         driver = _Driver(study, Proposals(study, gate), goal, display, asked)
         try:
-            _tuner(driver, training_of(space, task), task.recipe, concurrent, folder).fit()
+            _tuner(driver, training, epochs, concurrent, folder).fit()
             study.accept_failures()
         except (Stopped, SearchError):
             study.release()
             raise
         return driver.proposals.ended
-
-
-def training_of(space: Space, task: Task) -> Training:
-    """What all candidates of a space share."""
-    rates, resources = space.learning_rate, space.resources
-    return Training(
-        task=space.task,
-        folder=space.source.parent.resolve(),
-        options=space.options,
-        recipe=space.recipe,
-        data_root=space.data_root,
-        grid=Grid(rates.grid, rates.default, space.seeds, rates.extend, task.maximize),
-        device="cuda" if resources.gpu and space.device != "cpu" else "cpu",
-        threads=max(1, int(resources.cpu)),
-        in_step=space.search.stopping is not None,
-    )
-
-
-def concurrency(resources: Resources, cpus: float, gpus: float) -> int:
-    """How many trials the resources let run at once.
-
-    >>> concurrency(Resources(cpu=1, gpu=0.25), cpus=16, gpus=1)
-    4
-
-    Raises:
-        StudyError: not even one.
-    """
-    problems, most = [], [resources.max_concurrent or math.inf]
-    for name, wanted, there in (("cpu", resources.cpu, cpus), ("gpu", resources.gpu, gpus)):
-        if wanted > there:
-            problems.append(
-                f"resources.{name}: a trial asks for {wanted:g}, and there are {there:g};"
-                " expected at most that"
-            )
-        elif wanted:
-            # A hair above, for 3 × 0.1 / 0.1 is 2.99….
-            most.append(math.floor(there / wanted + 1e-9))
-    if problems:
-        raise StudyError(*problems)
-    return int(min(most))
 
 
 class _Unsaved:
@@ -292,11 +242,10 @@ class _Errors(_Unsaved, tune.Callback):
 
 
 def _tuner(
-    driver: _Driver, training: Training, recipe: Recipe, concurrent: int, folder: Path
+    driver: _Driver, training: Training, epochs: int, concurrent: int, folder: Path
 ) -> tune.Tuner:
     resources = driver.study.space.resources
     wanted = {"cpu": resources.cpu} | ({"gpu": resources.gpu} if resources.gpu else {})
-    epochs = int(training.recipe.get("epochs", recipe.epochs))
     return tune.Tuner(
         tune.with_resources(partial(_train, training=training), wanted),
         tune_config=tune.TuneConfig(
@@ -380,19 +329,10 @@ def _train(config: dict[str, Any], training: Training) -> None:
         outcome = train_candidate(training, job, on_run, on_epoch)
     except TaskError as error:
         send({"stop": error.problems})
-    except Exception as error:
-        send({"outcome": asdict(Outcome("failed", last_line(error)))})
-        if training.device != "cpu":
-            raise  # an error may leave a GPU unusable for this process: let Ray end it
-    else:
-        send({"outcome": asdict(outcome)})
-
-
-def last_line(error: BaseException) -> str:
-    """The error's own line, and where it was raised."""
-    told = traceback.format_exception_only(error)[-1].strip()
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{told} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else told
+        return
+    send({"outcome": asdict(outcome)})
+    if outcome.state == "failed" and training.device != "cpu":
+        raise RuntimeError(outcome.reason)  # it may have broken the GPU for this process: end it
 
 
 # --- Ray itself ----------------------------------------------------------------------------------
@@ -437,7 +377,7 @@ def _start_ray(folder: Path, quiet: dict[str, Any]) -> None:
             **quiet,
         )
     except (OSError, RuntimeError, ValueError) as error:
-        raise StudyError(f"Ray does not start: {last_line(error)}") from error
+        raise StudyError(f"Ray does not start: {error_line(error)}") from error
 
 
 @contextmanager
@@ -459,25 +399,3 @@ def _quiet() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """The stop signals that came; the second one of a kind acts as it would have without us."""
-    asked: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    before: dict[int, Any] = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-
-    def remember(number: int, _frame: object) -> None:
-        asked.append(number)
-        signal.signal(number, before[number])
-
-    for number in before:
-        signal.signal(number, remember)
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -57,8 +57,9 @@ def settings(**changes: Any) -> ReportSettings:
             "versions": {"torch": "2.11.0", "ray": "2.60.0", "optuna": "5.0.0"},
             "cpu": "2 cores",
             "gpu": None,
-            "git_commit": "cbfb400",
-            "wall_seconds": 312.4,
+            "commit": "cbfb400",
+            "sessions": [{"seconds": 300.0}, {"seconds": 12.4}],
+            "seconds": 312.4,
         },
         space_text="name: gated\ntask: digits\nactivation:\n  F:\n    - x * G\n",
     )

@@ -40,14 +40,20 @@ class Head:
 
 
 def formula_writer(sheet: FormulaSheet) -> Callable[[str], Markup]:
-    """A function that shows a formula: as mathematics with its declarations, else as code."""
+    """A function that shows a formula: as mathematics with its declarations, else as code.
+
+    A penalty is only mentioned; it is in the list of everything discovered."""
 
     def show(text: str) -> Markup:
-        if text not in sheet.pictures:
-            return Markup("<code class='wrap'>{}</code>").format(text)
-        declared = ", ".join(declaration_text(p) for p in parse(text).parameters)
-        where = Markup("<div class='where'>where {}</div>").format(declared) if declared else ""
-        return Markup(sheet.pictures[text]) + where
+        formula, penalty, _ = text.partition(" penalty ")
+        note = "with a penalty on the loss" if penalty else ""
+        if text in sheet.pictures:
+            declared = ", ".join(declaration_text(p) for p in parse(text).parameters)
+            shown = Markup(sheet.pictures[text])
+            note = " ".join(filter(None, (declared and f"where {declared}", note)))
+        else:
+            shown = Markup("<code class='wrap'>{}</code>").format(one_line(formula, 240))
+        return shown + (Markup("<div class='where'>{}</div>").format(note) if note else "")
 
     return show
 

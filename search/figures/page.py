@@ -25,6 +25,10 @@ MOST_ROWS = 300
 """Rows of the page's leaderboard; leaderboard.csv has all."""
 MOST_PICTURES = 100
 """Formulas set as mathematics; the rest is text. Each takes some milliseconds."""
+SHOWN_ELSEWHERE = frozenset(
+    ["metric", "maximize", "percent", "default_rate", "recipe", "options", "title", "seconds"]
+)
+"""Keys of environment.json that are told in other words."""
 MOST_LISTED_BYTES = 1_800_000
 """Of the list of everything discovered; report/discovered.csv has all."""
 
@@ -142,7 +146,7 @@ def tiles(board: LeaderboardInfo, settings: ReportSettings, scale: Scale) -> lis
     runs, diverged = sum(row.runs for row in rows), sum(row.diverged for row in rows)
     shown.append((f"{len(board.ranked):,} of {trials:,}", "trials with a score"))
     shown.append((f"{runs:,}", f"training runs, {diverged:,} diverged"))
-    wall = settings.environment.get("wall_seconds")
+    wall = settings.environment.get("seconds")
     if isinstance(wall, int | float):
         shown.append((duration_text(wall), "wall time"))
     else:
@@ -152,22 +156,24 @@ def tiles(board: LeaderboardInfo, settings: ReportSettings, scale: Scale) -> lis
 
 def environment_rows(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What a study wrote about its machine, flattened; what the settings show is left out."""
-    shown_elsewhere = {"metric", "maximize", "percent", "default_rate", "recipe", "options"}
-    rows: list[tuple[str, str]] = []
-    for key, value in environment.items():
-        if key in shown_elsewhere or value is None or value == "":
-            continue
-        word = key.replace("_", " ")
-        if isinstance(value, Mapping):
-            text = ", ".join(f"{name} {item}" for name, item in value.items() if item is not None)
-        elif isinstance(value, list | tuple):
-            text = ", ".join(str(item) for item in value)
-        elif key.endswith("seconds") and isinstance(value, int | float):
-            word, text = word.removesuffix("seconds") + "time", duration_text(value)
-        else:
-            text = str(value)
-        rows.append((word, text))
+    rows = [
+        (key.replace("_", " "), _value_text(value))
+        for key, value in environment.items()
+        if key not in SHOWN_ELSEWHERE and value not in (None, "")
+    ]
+    if isinstance(wall := environment.get("seconds"), int | float):
+        rows.append(("wall time", duration_text(wall)))
     return rows
+
+
+def _value_text(value: Any) -> str:
+    """A list of sessions is told by its length, other values by themselves."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {item}" for name, item in value.items() if item is not None)
+    if isinstance(value, list | tuple):
+        plain = not any(isinstance(item, Mapping) for item in value)
+        return ", ".join(str(item) for item in value) if plain else str(len(value))
+    return str(value)
 
 
 def everything(trials: Iterable[Trial], scale: Scale) -> list[dict[str, Any]]:

@@ -48,7 +48,7 @@ class ReportSettings:
         grid = ", ".join(rate_text(rate) for rate in self.grid)
         default = "" if self.default_rate is None else f" (default {rate_text(self.default_rate)})"
         rows = [
-            ("task", self.task),
+            ("task", ": ".join(filter(None, (self.task, self.environment.get("title", ""))))),
             ("score", f"{self.metric} on the validation split, {better}"),
             ("model and data", _listed(self.options)),
             ("recipe", _listed(self.recipe)),

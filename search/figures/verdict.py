@@ -46,6 +46,7 @@ def verdict(board: LeaderboardInfo, settings: ReportSettings) -> Verdict:
     scale = settings.scale.fitted(row.score for row in board.ranked)
     notes = [
         _luck_note(board, scale),
+        _tie_note(board),
         _equals_note(board),
         _default_note(board, settings, scale),
         _edge_note(board),
@@ -166,6 +167,15 @@ def _equals_note(board: LeaderboardInfo) -> str:
         return ""
     titles = ", ".join(CATALOG[name].title for name in names)
     return f"{row.label} equals a published activation: {titles}." if titles else ""
+
+
+def _tie_note(board: LeaderboardInfo) -> str:
+    """Small validation splits give equal scores: the first of them is first by its number only."""
+    tied = [row.label for row in board.ranked if row.score == board.ranked[0].score]
+    if len(tied) < 2:
+        return ""
+    more = f" and {len(tied) - 6} more" if len(tied) > 6 else ""
+    return f"{len(tied)} share the best score: {', '.join(tied[:6])}{more}."
 
 
 def _default_note(board: LeaderboardInfo, settings: ReportSettings, scale: Scale) -> str:

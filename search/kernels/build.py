@@ -63,5 +63,22 @@ def _write(name: str, source: str) -> Path:
     raise KernelError(f"{cache_folder()}: cannot be written; set ACTIVATION_SEARCH_CACHE")
 
 
+def writable_folder(kind: str) -> Path:
+    """The cache's folder of a kind of file, or one of the temporary folder when it is read-only."""
+    return _writable(cache_folder() / kind, Path(tempfile.gettempdir()) / _private_name() / kind)
+
+
+@cache
+def _writable(*folders: Path) -> Path:
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with tempfile.TemporaryFile(dir=folder):
+                return folder
+        except OSError:
+            continue
+    raise KernelError(f"{folders[0]}: cannot be written; set ACTIVATION_SEARCH_CACHE")
+
+
 def _private_name() -> str:
     return f"activation-search-{os.getuid() if hasattr(os, 'getuid') else 'user'}"

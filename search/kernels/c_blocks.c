@@ -27,12 +27,14 @@ enum { ONE, CHANNEL, FEATURES, SAMPLE };   /* which elements share one value */
 enum { SUM, MEAN, VAR, STD, RMS };         /* what becomes of a sum */
 
 typedef void (*Kernel)(long n, const REAL *const *in, const REAL *scalars, REAL *const *out);
+typedef void (*Wide)(long n, const double *const *in, const double *scalars, double *const *out);
 
 typedef struct {
   Kernel kernel;
   int streams, scalars, vectors, written, summed;
   int x; /* the stream that is x, or -1 */
   const int *finish; /* of every sum */
+  Wide wide; /* the kernel in double, for inputs far from zero; may be missing */
 } Stage;
 
 typedef struct {
@@ -44,6 +46,8 @@ typedef struct {
   const Layout *layout;
   void *const *streams, *const *vectors, *const *written;
   REAL scalars[MOST];
+  double wide_scalars[MOST];
+  int *missing; /* set when `wide` was needed and is not there */
   const int *vector_patterns, *sum_patterns;
   int io, constants; /* constants: bit s is set when stream s is one value */
   long block, chunk;
@@ -204,45 +208,79 @@ static void store(int io, const REAL *from, long n, void *to, long i) {
   memcpy((REAL *)to + i, from, n * sizeof(REAL));
 }
 
-/* --- the limit at infinity --------------------------------------------------------------------- */
+/* --- far from zero -----------------------------------------------------------------------------
+ *
+ * x = 1e20 in float32 overflows in x * x, and at x = ±inf a formula is often 0 * inf where the
+ * function has a limit. Inputs beyond FAR are looked at one by one: those beyond ALWAYS, and those
+ * whose result is not finite, are computed in double; at ±inf a NaN becomes the limit. */
 
-static int has_infinity(const REAL *x, long n) {
+#define FAR 1e4
+#define ALWAYS 1e9
+
+static int has_far(const REAL *x, long n) {
   int found = 0;
-  const REAL largest = SINGLE ? (REAL)3.4028234663852886e38 : (REAL)1.7976931348623157e308;
-  for (long j = 0; j < n; j++) found |= (x[j] > largest) | (x[j] < -largest);
+  for (long j = 0; j < n; j++) found |= (x[j] > (REAL)FAR) | (x[j] < (REAL)-FAR);
   return found;
 }
 
-/* What three far points say of the limit: a common value, a growth without bound, or nothing. */
-static REAL limit_of(REAL a, REAL b, REAL c) {
-  REAL low = fmin(a, fmin(b, c)), high = fmax(a, fmax(b, c));
-  if (a != a || b != b || c != c) return (REAL)NAN;
-  if (low >= (REAL)1e9) return (REAL)INFINITY;
-  if (high <= (REAL)-1e9) return (REAL)-INFINITY;
-  REAL size = fmax(fabs(low), fabs(high));
-  return high - low <= (REAL)1e-6 * fmax(size, (REAL)1) ? a : (REAL)NAN;
+/* What far points say of the limit: a common value, a growth without bound, or nothing. */
+static double limit_of(const double *values) {
+  double low = values[0], high = values[0];
+  for (int k = 0; k < LANES; k++) {
+    if (values[k] != values[k]) return NAN;
+    low = fmin(low, values[k]);
+    high = fmax(high, values[k]);
+  }
+  if (low >= 1e9) return INFINITY;
+  if (high <= -1e9) return -INFINITY;
+  double size = fmax(fabs(low), fabs(high));
+  return high - low <= 1e-6 * fmax(size, 1.0) ? values[0] : NAN;
 }
 
-/* f(±inf) is often 0 * inf in floating point where the function has a limit: such a value is
- * replaced by what the kernel gives at ±1e18 and two points nearby, if they agree. */
-static void mend_infinities(const Walk *w, long n, const REAL *const *in, REAL *const *out) {
-  static const REAL far[3] = {(REAL)1e18, (REAL)6.3e17, (REAL)3.1e17};
+/* The outputs at x in double; at ±inf, where they are NaN, what the kernel gives at ±1e18 and
+ * LANES - 1 points nearby, if these agree (those of x * cos(x) do not: it stays NaN). */
+static void far_values(const Walk *w, const double *in, double *out) {
   const Stage *s = w->stage;
   int inputs = s->streams + s->vectors, outputs = s->written + s->summed;
-  REAL space[2 * MOST][LANES];
-  const REAL *one_in[MOST];
-  REAL *one_out[MOST];
-  for (int k = 0; k < inputs; k++) one_in[k] = space[k];
+  double space[2 * MOST][LANES];
+  const double *one_in[MOST];
+  double *one_out[MOST];
+  for (int k = 0; k < inputs; k++) {
+    one_in[k] = space[k];
+    for (int lane = 0; lane < LANES; lane++) space[k][lane] = in[k];
+  }
   for (int k = 0; k < outputs; k++) one_out[k] = space[MOST + k];
+  s->wide(LANES, one_in, w->wide_scalars, one_out);
+  int undefined = 0;
+  for (int k = 0; k < outputs; k++) {
+    out[k] = one_out[k][0];
+    undefined |= out[k] != out[k];
+  }
+  if (!undefined || !isinf(in[s->x])) return;
+  for (int lane = 0; lane < LANES; lane++)
+    space[s->x][lane] = copysign(1e18 * (1 - 0.053 * lane), in[s->x]);
+  s->wide(LANES, one_in, w->wide_scalars, one_out);
+  for (int k = 0; k < outputs; k++)
+    if (out[k] != out[k]) out[k] = limit_of(one_out[k]);
+}
+
+static void mend(const Walk *w, long n, const REAL *const *in, REAL *const *out) {
+  const Stage *s = w->stage;
+  int inputs = s->streams + s->vectors, outputs = s->written + s->summed;
+  double one_in[MOST], one_out[MOST];
   for (long j = 0; j < n; j++) {
-    if (!isinf(in[s->x][j])) continue;
-    for (int k = 0; k < inputs; k++)
-      for (int lane = 0; lane < LANES; lane++)
-        space[k][lane] = k == s->x ? copysign(far[lane % 3], in[k][j]) : in[k][j];
-    s->kernel(LANES, one_in, w->scalars, one_out);
-    for (int k = 0; k < outputs; k++)
-      if (out[k][j] != out[k][j])
-        out[k][j] = limit_of(one_out[k][0], one_out[k][1], one_out[k][2]);
+    REAL x = in[s->x][j];
+    if (!(fabs(x) > FAR)) continue;
+    int finite = 1;
+    for (int k = 0; k < outputs; k++) finite &= isfinite(out[k][j]) != 0;
+    if (finite && (!SINGLE || fabs(x) <= ALWAYS)) continue;
+    if (!s->wide) {
+      *w->missing = 1;
+      return;
+    }
+    for (int k = 0; k < inputs; k++) one_in[k] = in[k][j];
+    far_values(w, one_in, one_out);
+    for (int k = 0; k < outputs; k++) out[k][j] = (REAL)one_out[k];
   }
 }
 
@@ -286,7 +324,7 @@ static void walk_chunk(const Walk *w, long chunk) {
       out[k] = there ? (REAL *)w->written[k] + i : space + (inputs + k) * width;
     }
     s->kernel(padded(n), in, w->scalars, out);
-    if (s->x >= 0 && has_infinity(in[s->x], n)) mend_infinities(w, n, in, out);
+    if (s->x >= 0 && has_far(in[s->x], n)) mend(w, n, in, out);
     for (int k = 0; k < s->written; k++)
       if (!direct && w->written[k]) store(w->io, out[k], n, w->written[k], i);
     for (int k = 0; k < s->summed; k++) {
@@ -408,8 +446,9 @@ static void centre_squares(Walk *w, long chunks, int threads) {
   }
 }
 
-/* pointers: streams, scalars, vectors, written (or null), summed; patterns: vectors, summed. */
-void run(const Stage *stage, long size, long channels, long inner, long sample, int threads, int io,
+/* pointers: streams, scalars, vectors, written (or null), summed; patterns: vectors, summed.
+ * Returns 1 when the wide kernel was needed and missing. */
+int run(const Stage *stage, long size, long channels, long inner, long sample, int threads, int io,
          int constants, void *const *pointers, const int *patterns) {
   Layout layout = {size, channels, inner, sample};
   Walk w = {.stage = stage, .layout = &layout, .io = io, .constants = constants};
@@ -418,8 +457,12 @@ void run(const Stage *stage, long size, long channels, long inner, long sample, 
   w.written = w.vectors + stage->vectors;
   w.vector_patterns = patterns;
   w.sum_patterns = patterns + stage->vectors;
-  for (int k = 0; k < stage->scalars; k++)
+  for (int k = 0; k < stage->scalars; k++) {
     w.scalars[k] = *(const REAL *)pointers[stage->streams + k];
+    w.wide_scalars[k] = w.scalars[k];
+  }
+  int missing = 0;
+  w.missing = &missing;
   w.block = block_length(&w);
   if (size < w.block && stage->summed == 0 && stage->vectors == 0) w.block = padded(size);
   w.chunk = chunk_length(&w);
@@ -441,4 +484,5 @@ void run(const Stage *stage, long size, long channels, long inner, long sample, 
     free(w.sums[k]);
     free(w.squares[k]);
   }
+  return missing;
 }

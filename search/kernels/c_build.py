@@ -53,7 +53,7 @@ class Compiler:
 
 @cache
 def find_compiler() -> Compiler | None:
-    """$CC, gcc, clang or cc, the first that makes a library; None, said in one line, if none does."""
+    """$CC, gcc, clang or cc, the first that makes a library; else None, and one line says so."""
     for name in (os.environ.get("CC"), "gcc", "clang", "cc"):
         path = shutil.which(name) if name else None
         compiler = _tried(path) if path else None
@@ -79,7 +79,7 @@ def _tried(path: str) -> Compiler | None:
     return None
 
 
-# Older C libraries have vector functions for exp, log, sin, cos and pow alone: all or none are used.
+# Older C libraries have vector functions for exp, log, sin, cos, pow alone: all or none are used.
 _MVEC_PROBE = """
 #define USED(f) _Pragma("omp declare simd notinbranch") extern float f(float);
 USED(erff) USED(erfcf) USED(tanhf) USED(atanf) USED(log1pf)

@@ -117,7 +117,7 @@ def _stage(
 def _needed(
     program: Program, wanted: Iterable[Value]
 ) -> tuple[tuple[Operation, ...], frozenset[Value]]:
-    """The operations that make `wanted`, and the inputs, parameters and statistics they start at."""
+    """The operations that make `wanted`, and the leaves (with statistics) that they start at."""
     names = set(wanted)
     kept: list[Operation] = []
     for op in reversed(program.operations):
@@ -177,7 +177,10 @@ def render_stage(stage: Stage, name: str) -> str:
         '  _Pragma("omp simd")',
         "  for (long i = 0; i < n; i++) {",
         *(f"    const REAL {n} = in_{n}[i];" for n in inputs),
-        *(f"    const __auto_type {op.target} = {_operation(op, leaves)};" for op in stage.operations),
+        *(
+            f"    const __auto_type {op.target} = {_operation(op, leaves)};"
+            for op in stage.operations
+        ),
         *(f"    out_{k}[i] = {_value(value, leaves)};" for k, value in enumerate(outputs)),
         "  }",
         "}",

@@ -7,17 +7,25 @@ are kept in memory. 16-bit tensors are computed in float32 and rounded once at t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from search.errors import KernelError, near_miss
+from search.kernels.c_build import find_compiler
+from search.kernels.c_rendering import CRendering, build_renderings, load_c, serves_dtype
 from search.kernels.program import lower
 from search.kernels.torch_rendering import load_torch
 from search.language.expression import Expression
+
+KERNELS = ("auto", "torch", "c", "triton")
+"""auto: the quickest that serves the tensor; torch: its operations, everywhere."""
+_LOG = logging.getLogger("search.kernels")
 
 
 class Rendering(Protocol):
@@ -43,20 +51,83 @@ class Rendering(Protocol):
 class Formula:
     """The renderings of one expression."""
 
-    inputs: int
-    """1 (x) or 2 (x and u)."""
+    expression: Expression
+    kernel: str
+    """One of KERNELS."""
     reference: Rendering
     """The torch rendering: any dtype, any device, differentiable again."""
+    _chosen: dict[tuple[str, torch.dtype], Rendering] = field(default_factory=dict, repr=False)
+
+    @property
+    def inputs(self) -> int:
+        """1 (x) or 2 (x and u)."""
+        return len(self.expression.inputs)
 
     def rendering(self, x: Tensor) -> Rendering:
-        """The rendering that serves the device and dtype of `x`."""
+        """The rendering that serves the device and dtype of `x`, loaded when first asked for.
+
+        Tracing (torch.compile, export, fake tensors) sees torch's own operations, which a compiler
+        may fuse with their neighbours.
+        """
+        if self.kernel == "torch" or torch.compiler.is_compiling() or type(x) not in _PLAIN:
+            return self.reference
+        key = x.device.type, x.dtype
+        found = self._chosen.get(key)
+        if found is None:
+            found = self._chosen[key] = self._choose(*key)
+        return found
+
+    def _choose(self, device: str, dtype: torch.dtype) -> Rendering:
+        if device == "cpu" and self.kernel in ("auto", "c"):
+            return _load_c(self.expression, self.kernel, dtype) or self.reference
         return self.reference
 
 
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
 @lru_cache(maxsize=1024)
-def load_formula(expression: Expression) -> Formula:
-    """Lower an expression and load its renderings."""
-    return Formula(len(expression.inputs), load_torch(lower(expression), str(expression)))
+def load_formula(expression: Expression, kernel: str = "torch") -> Formula:
+    """Lower an expression and load its torch rendering, the others when a tensor asks for them.
+
+    Raises KernelError for an unknown kernel, and for "c" without a compiler.
+    """
+    if kernel not in KERNELS:
+        raise KernelError(f"kernel: unknown '{kernel}'{near_miss(kernel, KERNELS)}")
+    if kernel == "c" and find_compiler() is None:
+        raise KernelError("kernel 'c': expected gcc or clang, found neither; 'auto' needs none")
+    return Formula(expression, kernel, load_torch(lower(expression), str(expression)))
+
+
+def compile_batch(expressions: Iterable[Expression], dtype: torch.dtype = torch.float32) -> int:
+    """Build the C kernels of many expressions at once, where a compiler is at hand; their number.
+
+    One compilation takes 25 ms or less a candidate instead of 150; what the cache has is kept.
+    """
+    compiler = find_compiler()
+    if compiler is None or not serves_dtype(compiler, dtype):
+        return 0
+    try:
+        return build_renderings(compiler, expressions, dtype)
+    except KernelError as error:
+        _LOG.warning("%s; activations run as torch operations on CPU", error)
+        return 0
+
+
+def _load_c(expression: Expression, kernel: str, dtype: torch.dtype) -> CRendering | None:
+    """The C rendering, or None (said in one line) when it cannot be built or serve the dtype."""
+    compiler = find_compiler()
+    try:
+        if compiler is None or not serves_dtype(compiler, dtype):
+            return None
+        lowered = lower(expression)
+        rendering = load_c(compiler, expression, lowered, load_torch(lowered, str(expression)))
+        if rendering is not None:
+            rendering.prepare(dtype)
+        return rendering
+    except KernelError as error:
+        _LOG.warning("%s: runs as torch operations: %s", expression, error)
+        return None
 
 
 def apply_formula(

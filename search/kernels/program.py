@@ -10,11 +10,12 @@ backward recomputes what it needs from the inputs and parameters, the only value
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from search.language.derivative import gradients, input_leaves, parameter_leaves
 from search.language.expression import (
+    DY,
     Call,
     Expression,
     Input,
@@ -26,7 +27,7 @@ from search.language.expression import (
     map_nodes,
     walk,
 )
-from search.language.simplify import build, fold_constants, fold_fixed
+from search.language.simplify import ONE, ZERO, build, fold_constants, fold_fixed
 
 Value = str | float
 """The name of a value, or a literal."""
@@ -67,19 +68,31 @@ class Lowered:
     """A hash of both programs; names everything that is built from them."""
 
 
-def lower(expression: Expression) -> Lowered:
-    """Both programs of an expression; its penalty is an expression of its own."""
+Rewrite = Callable[[tuple[Node, ...]], tuple[Node, ...]]
+
+
+def lower(expression: Expression, rewrite: Rewrite | None = None) -> Lowered:
+    """Both programs of an expression; its penalty is an expression of its own.
+
+    rewrite: a rendering's own pass over the outputs of a program, after the peepholes; it may call
+    functions that only that rendering knows.
+    """
     folded = fold_fixed(expression)
     inputs, parameters = input_leaves(folded), parameter_leaves(folded)
-    slopes = gradients(folded, (*inputs, *parameters))
-    forward = _program((folded.body,), expression.inputs, parameters)
-    backward = _program(
-        tuple(slopes[leaf] for leaf in (*inputs, *parameters)),
-        ("dy", *expression.inputs),
-        parameters,
-    )
+    slopes = _gradients(folded, (*inputs, *parameters))
+    forward = _program((folded.body,), expression.inputs, parameters, rewrite)
+    backward = _program(slopes, ("dy", *expression.inputs), parameters, rewrite)
     key = hashlib.sha256(repr((forward, backward)).encode()).hexdigest()[:16]
     return Lowered(forward, backward, key)
+
+
+def _gradients(expression: Expression, leaves: tuple[Node, ...]) -> tuple[Node, ...]:
+    """One gradient a leaf; dy comes in once, at the end, unless it goes through a statistic."""
+    if any(isinstance(node, Statistic) and not node.detach for node in walk(expression.body)):
+        slopes = gradients(expression, leaves)
+        return tuple(slopes[leaf] for leaf in leaves)
+    slopes = gradients(expression, leaves, ONE)
+    return tuple(s if s == ZERO else build("mul", DY, s) for s in map(slopes.get, leaves) if s)
 
 
 def penalty_expression(expression: Expression) -> Expression | None:
@@ -90,26 +103,38 @@ def penalty_expression(expression: Expression) -> Expression | None:
 
 
 def _program(
-    outputs: tuple[Node, ...], inputs: tuple[str, ...], parameters: Iterable[Node]
+    outputs: tuple[Node, ...],
+    inputs: tuple[str, ...],
+    parameters: Iterable[Node],
+    rewrite: Rewrite | None,
 ) -> Program:
+    parameters = tuple(p.name for p in parameters if isinstance(p, Parameter))
     names: dict[Node, Value] = {}
     operations: list[Operation] = []
     optimised = tuple(peepholes(fold_constants(output)) for output in outputs)
+    optimised = rewrite(optimised) if rewrite else optimised
     for output in optimised:
         for node in walk(output):
             if node not in names:
-                names[node] = _number_value(node, names, operations)
+                names[node] = _number_value(node, names, operations, parameters)
     return Program(
         inputs,
-        tuple(p.name for p in parameters if isinstance(p, Parameter)),
+        parameters,
         tuple(operations),
         tuple(names[output] for output in optimised),
     )
 
 
-def _number_value(node: Node, names: dict[Node, Value], operations: list[Operation]) -> Value:
+def _number_value(
+    node: Node,
+    names: dict[Node, Value],
+    operations: list[Operation],
+    parameters: tuple[str, ...],
+) -> Value:
     """The value of a node whose children have theirs; appends the operation that makes it."""
     target = f"t{len(operations)}"
+    while target in parameters:  # a parameter may be called t3
+        target += "_"
     match node:
         case Number(value):
             return value

@@ -58,6 +58,8 @@ def _operation(operation: Operation, parameters: set[str]) -> str:
     literal = [isinstance(value, float) for value in operation.arguments]
     if row.torch_number and not literal[0] and all(literal[1:]):
         return row.torch_number.format(*arguments)
+    if len(arguments) == 3 and all(literal[1:]):  # a choice of two numbers would be float32
+        arguments[1] = f"torch.full_like(x, {arguments[1]})"
     if row.torch_number or (len(arguments) == 1 and literal[0]):  # torch wants tensors here
         arguments = [
             f"torch.full_like(x, {text})" if is_literal else text

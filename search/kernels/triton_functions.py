@@ -8,8 +8,22 @@ polynomial is a minimax fit in relative error, its error stated; NaN comes out a
 `exp2` is one instruction where `exp` is several, so exponentials carry log2(e) = 1.442695….
 """
 
+import inspect
+
 import triton
 import triton.language as tl
+
+# One instruction instead of five, since Triton 3.8 or so; older ones divide in full.
+APPROXIMATE = tl.constexpr("approx" in inspect.signature(tl.fdiv).parameters)
+
+
+@triton.jit
+def reciprocal(a):
+    # Of |a| > 2**126 it may be 0 where the full division is a subnormal number.
+    if APPROXIMATE:
+        return tl.fdiv(1.0, a, approx=True)
+    else:
+        return 1.0 / a
 
 
 @triton.jit
@@ -114,7 +128,7 @@ def tanh(a):
     p = p * z - 0.0521085192
     p = p * z + 0.133103334
     p = p * z - 0.333323216
-    far = 1.0 - 2.0 / (1.0 + tl.exp2(tl.abs(a) * 2.885390081777927))
+    far = 1.0 - 2.0 * reciprocal(1.0 + tl.exp2(tl.abs(a) * 2.885390081777927))
     return tl.where(z < 0.36, (p * z) * a + a, tl.where(a < 0.0, -far, far))
 
 
@@ -148,7 +162,7 @@ def arctan_of_unit(r):
 @triton.jit
 def arctan(a):
     size = tl.abs(a)
-    inverse = 1.0 / size
+    inverse = reciprocal(size)
     angle = arctan_of_unit(tl.where(size > 1.0, inverse, size))
     value = tl.where(size > 1.0, 1.5707963267948966 - angle, angle)
     return tl.where(a < 0.0, -value, value)
@@ -158,7 +172,7 @@ def arctan(a):
 def arctan_gate(a):
     # 1/2 + arctan(a)/pi; for a < -1 it is arctan(1/|a|)/pi, which does not cancel.
     size = tl.abs(a)
-    inverse = 1.0 / size
+    inverse = reciprocal(size)
     angle = arctan_of_unit(tl.where(size > 1.0, inverse, size)) * 0.3183098861837907
     outside = tl.where(a < 0.0, angle, 1.0 - angle)
     inside = 0.5 + tl.where(a < 0.0, -angle, angle)
@@ -185,7 +199,7 @@ def arcsin(a):
 @triton.jit
 def normal_tail(a):
     # P(Z > a) * exp(a**2 / 2) for a >= 0 as a polynomial in t = 1 / (1 + a/4): relative error 4e-8.
-    t = 1.0 / (1.0 + 0.25 * a)
+    t = reciprocal(1.0 + 0.25 * a)
     p = 0.0330735168
     p = p * t - 0.19157554
     p = p * t + 0.384506358
@@ -224,20 +238,57 @@ def softplus(a):
 
 @triton.jit
 def sigmoid(a):
-    return 1.0 / (1.0 + tl.exp2(a * -1.4426950408889634))
+    return reciprocal(1.0 + tl.exp2(a * -1.4426950408889634))
+
+
+@triton.jit
+def mirrored_sigmoid(a):
+    # Of |a|, so that the gates of a and -a, and their density, share one exponential.
+    e = tl.exp2(tl.abs(a) * -1.4426950408889634)
+    r = reciprocal(1.0 + e)
+    return tl.where(a < 0.0, e * r, r)
+
+
+@triton.jit
+def logistic_pdf(a):
+    e = tl.exp2(tl.abs(a) * -1.4426950408889634)
+    r = reciprocal(1.0 + e)
+    return (e * r) * r
+
+
+@triton.jit
+def mish_gate(a):
+    # tanh(softplus(a)) = w / (w + 2), w = n (n + 2), n = e**a; 1 to the last bit from a = 10 on.
+    n = tl.exp2(smaller(a, 20.0) * 1.4426950408889634)
+    w = n * (n + 2.0)
+    return w * reciprocal(w + 2.0)
+
+
+@triton.jit
+def mish_slope(a):
+    # Its derivative, 4 n (n + 1) / (w + 2)**2.
+    n = tl.exp2(smaller(a, 20.0) * 1.4426950408889634)
+    w = n * (n + 2.0)
+    r = reciprocal(w + 2.0)
+    return ((4.0 * n) * r) * ((n + 1.0) * r)
+
+
+@triton.jit
+def gompertz_exponent(a):
+    # log2(e) * e**-a, with both factors in one multiply-add: 0.5287… = log2(log2(e)). The clamp
+    # keeps a gate of -inf at 0 and its density from inf * 0; exp(-exp(7)) is 0 in every format.
+    return tl.exp2(larger(a, -7.0) * -1.4426950408889634 + 0.5287663729448977)
 
 
 @triton.jit
 def gompertz(a):
-    # The clamp keeps a gate of -inf at 0; exp(-exp(7)) is 0 in every format.
-    inner = tl.exp2(larger(a, -7.0) * -1.4426950408889634)
-    return tl.exp2(inner * -1.4426950408889634)
+    return tl.exp2(-gompertz_exponent(a))
 
 
 @triton.jit
 def gumbel_pdf(a):
-    inner = tl.exp2(larger(a, -7.0) * -1.4426950408889634)
-    return inner * tl.exp2(inner * -1.4426950408889634)
+    exponent = gompertz_exponent(a)
+    return (exponent * 0.6931471805599453) * tl.exp2(-exponent)
 
 
 @triton.jit

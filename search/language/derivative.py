@@ -113,7 +113,7 @@ def _slopes(body: Node, wrt: tuple[Node, ...], upstream: Node) -> dict[Node, Nod
 
 
 def _depends(body: Node, wrt: frozenset[Node]) -> Iterable[Node]:
-    """The calls of `body` that depend on a leaf, children first; branches of a choice stay inside."""
+    """The calls of `body` that depend on a leaf, children first, without branches of choices."""
     inside: dict[Node, bool] = {}
 
     def visit(node: Node) -> bool:

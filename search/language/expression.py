@@ -96,9 +96,7 @@ class Statistic:
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "_hash", hash((self.kind, self.argument, self.over, self.detach))
-        )
+        object.__setattr__(self, "_hash", hash((self.kind, self.argument, self.over, self.detach)))
 
     def __hash__(self) -> int:
         return self._hash

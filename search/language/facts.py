@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,13 +18,13 @@ from scipy import integrate, optimize
 from search.language.derivative import derivative
 from search.language.evaluate import evaluate
 from search.language.expression import (
-    X,
     Call,
     Expression,
     Node,
     Number,
     Parameter,
     Statistic,
+    X,
     substitute,
     walk,
 )
@@ -123,7 +124,7 @@ def _gaussian(f: Function, breaks: tuple[float, ...]) -> float:
         return value * math.exp(-0.5 * z * z) / math.sqrt(2 * math.pi) if value else 0.0
 
     edges = sorted({-12.0, 0.0, 12.0, *breaks})
-    pieces = zip(edges, edges[1:], strict=False)
+    pieces = pairwise(edges)
     return sum(integrate.quad(weighted, a, b, limit=200, epsabs=1e-13)[0] for a, b in pieces)
 
 
@@ -136,7 +137,7 @@ def _monotonic(f: Function) -> str:
 
 
 def kinks(expression: Expression) -> tuple[float, ...]:
-    """Where the table says that a derivative jumps, and it does: zeros of the rows' kink formulas."""
+    """Where the table says that a derivative jumps, and it does: zeros of the rows' formulas."""
     frozen = _freeze(expression)
     _, slope = functions(expression)
     candidates: set[float] = set()
@@ -149,7 +150,9 @@ def kinks(expression: Expression) -> tuple[float, ...]:
 
 def _placed(formula: str, node: Call) -> Node:
     names = ("a", "b", "c")
-    places = {Parameter(n): a for n, a in zip(names, node.arguments, strict=False)}
+    places: dict[Node, Node] = {
+        Parameter(n): a for n, a in zip(names, node.arguments, strict=False)
+    }
     return substitute(parse_node(formula, names), places)
 
 
@@ -167,5 +170,3 @@ def _jumps(slope: Function, x: float) -> bool:
     h = 1e-7
     left, right = float(slope(x - h)), float(slope(x + h))
     return not abs(right - left) <= 1e-5 * max(1.0, abs(left), abs(right))
-
-

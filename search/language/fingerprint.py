@@ -67,7 +67,7 @@ def _digest(expression: Expression, start: dict[str, float]) -> str:
 
 
 def _signature(expression: Expression, start: dict[str, float]) -> Iterator[bytes]:
-    """Body value and input slopes, then the parameters' slopes as a sorted multiset, the penalty."""
+    """Body value and input slopes, the parameters' slopes as a sorted multiset, the penalty."""
     expression = fold_fixed(expression)
     x = probe_points()
     inputs = {"x": x, "u": np.cos(1.7 * x) + 0.3 * x, "dy": np.ones_like(x)}

@@ -17,12 +17,11 @@ from search.language.expression import (
 )
 from search.language.primitives import PRIMITIVES
 
-_GREEK = frozenset(
-    "alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi rho sigma tau phi chi psi"
-    " omega".split()
-)
+_GREEK = {
+    *("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "kappa", "lambda"),
+    *("mu", "nu", "xi", "rho", "sigma", "tau", "phi", "chi", "psi", "omega"),
+}
 _SPELLED = {"lam": "lambda", "eps": "epsilon"}
-_SYMBOLS = {"mean": "\\mathrm{mean}", "var": "\\mathrm{var}", "std": "\\mathrm{std}", "rms": "\\mathrm{rms}"}
 _SUM, _PRODUCT, _SIGN, _POWER, _ATOM = 2, 3, 4, 5, 9
 
 
@@ -70,7 +69,7 @@ def _latex(node: Node) -> tuple[str, int]:
             return latex_name(name), _ATOM
         case Statistic(kind, argument, over):
             below = "" if over == "features" else f"_{{\\mathrm{{{over}}}}}"
-            return f"{_SYMBOLS[kind]}{below}\\left({_latex(argument)[0]}\\right)", _ATOM
+            return f"\\mathrm{{{kind}}}{below}\\left({_latex(argument)[0]}\\right)", _ATOM
         case Call("add" | "sub" as function, (left, right)):
             symbol = "+" if function == "add" else "-"
             return f"{_wrapped(left, _SUM)} {symbol} {_wrapped(right, _SUM + 1, True)}", _SUM

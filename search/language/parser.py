@@ -80,16 +80,16 @@ def parse(text: str, place: str = "formula") -> Expression:
     names = [p.name for p in parameters]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ExpressionError(f"{place}: '{twice[0]}' is declared twice")
+        raise ExpressionError(f"{place}: '{_short(twice[0])}' is declared twice")
     body = parse_node(body_text, names, place)
     penalty = parse_node(penalty_text, names, place) if penalty_text is not None else None
     expression = Expression(body, parameters, penalty)
     if (n := len(str(expression))) > LONGEST_TEXT:
         raise ExpressionError(f"{place}: {n:,} characters written out; at most {LONGEST_TEXT:,}")
-    used = {n.name for part in (body, penalty) if part for n in leaves(part) if n not in _INPUTS}
-    unused = [name for name in names if name not in used]
+    used = {n for part in (body, penalty) if part for n in leaves(part)}
+    unused = [name for name in names if Parameter(name) not in used]
     if unused:
-        raise ExpressionError(f"{place}: '{unused[0]}' is declared but never used")
+        raise ExpressionError(f"{place}: '{_short(unused[0])}' is declared but never used")
     if not any(n in _INPUTS for n in leaves(body)):
         raise ExpressionError(f"{place}: the formula does not use its input x")
     for part in (body, penalty):
@@ -130,7 +130,7 @@ def split_where(text: str, place: str = "formula") -> tuple[str, list[str], str 
     ('a * x', ['a = 1 per layer', 's in [0, 1]'], None)
     """
     if not isinstance(text, str) or not text.strip():
-        got = _short(repr(text)[: LONGEST_TEXT])
+        got = _short(repr(text)[:LONGEST_TEXT])
         raise ExpressionError(f"{place}: expected a formula such as 'x * sigmoid(x)', got {got}")
     if len(text) > LONGEST_TEXT:
         raise ExpressionError(f"{place}: {len(text):,} characters; at most {LONGEST_TEXT:,}")
@@ -157,7 +157,7 @@ def _split_commas(text: str) -> list[str]:
 
 
 def parse_declaration(clause: str, place: str = "formula") -> Declaration:
-    """`a = 1 per layer`, `s = 0.5 per channel`, `m = 0.9 fixed`; the value may be a constant formula."""
+    """`a = 1 per layer`, `s = 1/3 per channel`, `m = 0.9 fixed`; values are constant formulas."""
     clause = " ".join(clause.split())
     match = _DECLARATION.fullmatch(clause)
     if match is None:
@@ -168,7 +168,7 @@ def parse_declaration(clause: str, place: str = "formula") -> Declaration:
     scope = re.sub(r"^per\s+", "", match["scope"])
     if scope not in ("layer", "channel", "fixed"):
         hint = near_miss(scope, ["layer", "channel"])
-        raise ExpressionError(f"{place}: unknown scope 'per {scope}'{hint}")
+        raise ExpressionError(f"{place}: unknown scope 'per {_short(scope)}'{hint}")
     check_name(match["name"], place)
     value = parse_constant(match["initial"], place)
     return Declaration(match["name"], value, _scope(scope))
@@ -200,7 +200,7 @@ def parse_constant(text: str, place: str = "formula") -> float:
 
 
 def parse_node(text: str, parameters: Collection[str] = (), place: str = "formula") -> Node:
-    """The node of a body; names in `parameters` become `Parameter`, other unknown ones are refused."""
+    """The node of a body; names in `parameters` become `Parameter`, other unknown ones fail."""
     if len(text) > LONGEST_TEXT:
         raise ExpressionError(f"{place}: {len(text):,} characters; at most {LONGEST_TEXT:,}")
     # `detach` alone is the option's short form; Python wants a value for a keyword.
@@ -313,7 +313,8 @@ class _Reader:
         if function in STATISTICS:
             return self.statistic(function, tree, depth)
         if tree.keywords:
-            raise self.fail(f"{function}() takes no keyword '{tree.keywords[0].arg or '**'}'")
+            keyword = _short(tree.keywords[0].arg or "**")
+            raise self.fail(f"{_short(function)}() takes no keyword '{keyword}'")
         if function in ABBREVIATIONS:
             (argument,) = self.arguments(function, tree, 1, depth)
             return substitute(abbreviation(function), {Parameter("a"): argument})
@@ -348,13 +349,16 @@ class _Reader:
         if not any(True for _ in leaves(argument)):
             raise self.fail(f"{kind}() of something without x is no statistic")
         over, detach = OVER[0], False
+        names = [option.arg for option in tree.keywords]
+        if len(names) != len(set(names)):
+            raise self.fail(f"{kind}() has an option that stands twice")
         for option in tree.keywords:
             if option.arg == "over":
                 over = self.over(kind, option.value)
             elif option.arg == "detach":
                 detach = self.flag(kind, option.value)
             else:
-                name = option.arg or "**"
+                name = _short(option.arg or "**")
                 hint = near_miss(name, ["over", "detach"])
                 raise self.fail(f"{kind}() has no option '{name}'{hint}")
         return Statistic(kind, argument, over, detach)

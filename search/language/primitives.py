@@ -497,8 +497,8 @@ _ROWS = (
         (f"step(1 - abs(a)) * {_ARCSIN_SLOPE} / pi",),
         lambda a: 0.5 + np.arcsin(np.clip(a, -1.0, 1.0)) / np.pi,
         "(0.5 + torch.arcsin(torch.clamp({0}, -1.0, 1.0)) * (1.0 / math.pi))",
-        "\\left(\\frac{{1}}{{2}} + \\frac{{1}}{{\\pi}}\\arcsin\\left(\\mathrm{{clip}}\\left({0},\\ -1,\\ 1"
-        "\\right)\\right)\\right)",
+        "\\left(\\frac{{1}}{{2}} + \\frac{{1}}{{\\pi}}\\arcsin\\left("
+        "\\mathrm{{clip}}\\left({0},\\ -1,\\ 1\\right)\\right)\\right)",
         kinks=("1 - abs(a)",),
         range=(0, 1),
         c="arcsin_gate({0})",

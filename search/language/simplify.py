@@ -34,7 +34,7 @@ def simplify(node: Node) -> Node:
 
 
 def build(function: str, *arguments: Node) -> Node:
-    """`Call(function, arguments)` after the local rules; products by zero are kept (NaN stays NaN)."""
+    """`Call(function, arguments)` after the local rules; 0 * x is kept, so that NaN stays NaN."""
     if all(isinstance(a, Number) for a in arguments):
         folded = float(evaluate(Call(function, arguments), {}))
         if math.isfinite(folded):
@@ -42,17 +42,17 @@ def build(function: str, *arguments: Node) -> Node:
     match function, arguments:
         case "add", (Number(0.0), other):
             return other
-        case ("add" | "sub"), (other, Number(0.0)):
+        case (("add" | "sub"), (other, Number(0.0))):
             return other
         case "sub", (Number(0.0), other):
             return build("neg", other)
         case "mul", (Number(1.0), other):
             return other
-        case ("mul" | "div" | "pow"), (other, Number(1.0)):
+        case (("mul" | "div" | "pow"), (other, Number(1.0))):
             return other
         case "mul", (Number(-1.0), other):
             return build("neg", other)
-        case ("mul" | "div"), (other, Number(-1.0)):
+        case (("mul" | "div"), (other, Number(-1.0))):
             return build("neg", other)
         case "mul", (Call("neg", (left,)), Call("neg", (right,))):
             return build("mul", left, right)
@@ -229,4 +229,3 @@ def same_shape(left: Expression, right: Expression) -> bool:
     """Whether two expressions have one canonical form."""
     a, b = canonical_expression(left), canonical_expression(right)
     return (a.body, a.parameters, a.penalty) == (b.body, b.parameters, b.penalty)
-

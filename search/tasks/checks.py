@@ -82,7 +82,7 @@ def one_of(*words: str) -> Rule:
         if isinstance(value, str) and value in words:
             return value
         close = near_miss(value, words) if isinstance(value, str) else ""
-        expected = " or ".join((", ".join(words[:-1]), words[-1])) if len(words) > 1 else words[0]
+        expected = " or ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
         raise ValueError(expected + (close if "did you mean" in close else ""))
 
     return rule

@@ -60,7 +60,7 @@ def require_files(
         with _patience(seconds=20):
             download()
         failure = "the download did not bring them"
-    except (OSError, RuntimeError, HTTPException, EOFError) as error:
+    except (OSError, RuntimeError, HTTPException, EOFError, ImportError) as error:
         failure = f"the download failed ({' '.join(f'{type(error).__name__}: {error}'.split())})"
     if found := find_files(names, folders):
         return found

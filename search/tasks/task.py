@@ -17,7 +17,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search.errors import TaskError, near_miss
-from search.tasks.checks import Rule, check, like, number, one_of, optional, several, truth, whole
+from search.tasks.checks import (
+    Rule,
+    anything,
+    check,
+    like,
+    number,
+    one_of,
+    optional,
+    several,
+    truth,
+    whole,
+)
 from search.tasks.user_file import load_user_file
 
 MakeActivation = Callable[[], nn.Module]
@@ -168,12 +179,12 @@ def options_with(task: Task, overrides: Mapping[str, Any]) -> dict[str, Any]:
     defaults, problems = _defaults(task, overrides)
     rules = {name: like(value) for name, value in defaults.items()}
     rules |= {name: one_of(*words) for name, words in task.choices.items() if name in defaults}
-    if "model" in defaults and task.models:
-        rules["model"] = like("")
+    if task.models:
+        rules["model"] = anything  # judged by _defaults
     options = dict(defaults)
     for name, value, problem in check("options", rules, overrides):
         if problem:
-            problems.append(problem + _belongs_to(task, name))
+            problems.append(problem if name in rules else problem + _owners(task, name))
         options[name] = value
     problems = problems or list(task.check(options))
     if problems:
@@ -184,20 +195,21 @@ def options_with(task: Task, overrides: Mapping[str, Any]) -> dict[str, Any]:
 def _defaults(task: Task, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The options of the chosen model with their defaults, and what is wrong with the choice."""
     default = task.options.get("model", "")
-    model = overrides.get("model", default)
+    model = str(overrides.get("model", default))
     if not task.models or model == default:
         return dict(task.options), []
-    row = task.models.get(f"{model}".partition(":")[0] + ":" if ":" in f"{model}" else model)
+    family, colon, _ = model.partition(":")
+    row = task.models.get(family + colon)
     if row is None:
-        wrong = f"options.model: unknown model {model!r}{near_miss(str(model), task.models)}"
+        wrong = f"options.model: unknown model {model!r}{near_miss(model, task.models)}"
         every = {name: value for options in task.models.values() for name, value in options.items()}
         return {**every, **task.options}, [wrong]
     shared = {k: v for k, v in task.options.items() if k not in task.models[default]}
     return {**shared, **row}, []
 
 
-def _belongs_to(task: Task, name: str) -> str:
-    """`; an option of mlp, cnn` for a name that only other models know."""
+def _owners(task: Task, name: str) -> str:
+    """`; it is an option of mlp, cnn` for a name that other models know."""
     owners = [model for model, options in task.models.items() if name in options]
     return f"; it is an option of {', '.join(owners)}" if owners else ""
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -18,8 +19,10 @@ from torch import nn
 
 from search.activation import Activation
 from search.environment import worker_environment
+from search.errors import StudyError, TaskError
 from search.language.parser import parse
 from search.records import Point, Run
+from search.space.settings import Space
 from search.tasks.task import (
     MakeActivation,
     Recipe,
@@ -62,6 +65,31 @@ class Training:
     threads: int = 1
     in_step: bool = False
     """Whether all runs of the grid advance together, so that a scheduler can compare epochs."""
+
+
+def training_of(space: Space, task: Task) -> Training:
+    """What all candidates of a space share.
+
+    Raises:
+        StudyError: the device and the resources contradict each other.
+    """
+    rates, resources = space.learning_rate, space.resources
+    if space.device == "cuda" and not resources.gpu:
+        raise StudyError(
+            "device: cuda, and resources.gpu is 0; expected a share of a GPU for each trial, such"
+            " as 0.25 for four at once"
+        )
+    return Training(
+        task=space.task,
+        folder=space.source.parent.resolve(),
+        options=space.options,
+        recipe=space.recipe,
+        data_root=space.data_root,
+        grid=Grid(rates.grid, rates.default, space.seeds, rates.extend, task.maximize),
+        device="cuda" if resources.gpu and space.device != "cpu" else "cpu",
+        threads=max(1, int(resources.cpu)),
+        in_step=space.search.stopping is not None,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,13 +185,38 @@ def train_candidate(
         on_epoch: called after every epoch but a run's last, with `training.in_step` only.
 
     Raises:
-        TaskError: the task or its data cannot be used, by this candidate or any other.
+        TaskError: the task or its data cannot be used, by this candidate or any other. Any other
+            error is the candidate's own, and its outcome.
     """
     began = time.perf_counter()
     torch.set_num_threads(training.threads)
-    prepared, grid = prepare(training), training.grid
-    make_activation = partial(Activation, parse(job.expression))
-    ended = partial(_ended, prepared, make_activation, began)
+    prepared = prepare(training)
+    try:
+        outcome = _trained(prepared, training, job, on_run, on_epoch)
+    except TaskError:
+        raise
+    except Exception as error:
+        outcome = Outcome("failed", error_line(error))
+    seconds = time.perf_counter() - began
+    return replace(outcome, seconds=seconds, environment=worker_environment(prepared.device))
+
+
+def error_line(error: BaseException) -> str:
+    """The error's own line, and where it was raised."""
+    told = traceback.format_exception_only(error)[-1].strip()
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{told} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else told
+
+
+def _trained(
+    prepared: Prepared,
+    training: Training,
+    job: Job,
+    on_run: Callable[[Run], None],
+    on_epoch: OnEpoch | None,
+) -> Outcome:
+    grid, make_activation = training.grid, partial(Activation, parse(job.expression))
+    ended = partial(Outcome, parameters=_parameters(prepared, make_activation))
     if job.gated and not job.finished:
         problem = _gate(prepared, make_activation, grid)
         if problem:
@@ -231,24 +284,6 @@ def _cost(prepared: Prepared, make_activation: MakeActivation) -> float:
         make_activation,
         nn.ReLU,
         device=prepared.device,
-    )
-
-
-def _ended(
-    prepared: Prepared,
-    make_activation: MakeActivation,
-    began: float,
-    state: OutcomeState,
-    reason: str = "",
-    **results: Any,
-) -> Outcome:
-    return Outcome(
-        state,
-        reason,
-        parameters=_parameters(prepared, make_activation),
-        seconds=time.perf_counter() - began,
-        environment=worker_environment(prepared.device),
-        **results,
     )
 
 

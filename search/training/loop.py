@@ -4,9 +4,10 @@
 
     for epoch: for batch: loss, gradients, step; evaluate on the validation part
 
-A run is bitwise repeatable on a CPU with the same number of threads: weights, order of data,
-augmentation and dropout follow from the seed, and two activations with the same seed start from
-the same weights and see the same batches, so that their runs pair.
+A run is bitwise repeatable on a CPU with the same number of threads (on a GPU as far as its
+kernels are): weights, order of data, augmentation and dropout follow from the seed, and two
+activations with the same seed start from the same weights and see the same batches, so that their
+runs pair.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from search.records import Point, Run
 from search.tasks.task import MakeActivation, Recipe, Split, Splits, Task, splits_to
 from search.training.augment import augment
-from search.training.optimizers import make_optimizer, penalised, set_rate
+from search.training.optimizers import make_optimizer, penalties, set_rate
 from search.training.schedules import rate_factor
 from search.training.streams import (
     AUGMENTATION,
@@ -144,7 +145,7 @@ def initial_model(
     Two samples pass through it, in evaluation mode, so that parameters that take their size from
     the input exist before an optimizer asks for them.
     """
-    with seeded(stream_seed(seed, INITIAL), torch.device("cpu")):
+    with seeded(stream_seed(seed, INITIAL), device):
         model = task.build(make_activation, splits, **options).to(device)
         with torch.no_grad():
             model.eval()(splits.train.inputs[:2])
@@ -217,14 +218,14 @@ def make_update(
     device = parameters[0].device
     precision = precision_of(recipe.amp, device)
     scaler = torch.amp.GradScaler(enabled=recipe.amp == "float16" and device.type == "cuda")
-    activations = penalised(model) if recipe.penalty else []
+    terms = penalties(model) if recipe.penalty else []
 
     def update(step: int, inputs: Tensor, targets: Tensor) -> Tensor:
         set_rate(optimizer, learning_rate * rate_factor(recipe, step, steps))
         with precision():
             loss = task.loss(model(inputs), targets, recipe.label_smoothing)
-            for activation in activations:
-                loss = loss + recipe.penalty * activation.penalty()
+            for penalty in terms:
+                loss = loss + recipe.penalty * penalty()
         for parameter in parameters:  # 1 µs; optimizer.zero_grad takes 30
             parameter.grad = None
         scaler.scale(loss).backward()

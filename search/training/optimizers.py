@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from search.tasks.task import Recipe
@@ -15,13 +16,13 @@ def activations_of(model: nn.Module) -> list[nn.Module]:
     return [module for module in model.modules() if getattr(module, "is_activation", False)]
 
 
-def penalised(model: nn.Module) -> list[nn.Module]:
-    """The activations with a penalty; those whose formula has none would only cost time."""
+def penalties(model: nn.Module) -> list[Callable[[], Tensor]]:
+    """The penalties of the activations that have one; calling the others would only cost time."""
     found = []
     for module in activations_of(model):
         formula = getattr(module, "expression", None)
         if hasattr(module, "penalty") and getattr(formula, "penalty", "unknown") is not None:
-            found.append(module)
+            found.append(module.penalty)
     return found
 
 

@@ -19,9 +19,12 @@ REPLACED = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Hardswish)
 
 
 def torchvision_names() -> list[str]:
-    """The names of torchvision's classifiers."""
-    from torchvision import models
-
+    """The names of torchvision's classifiers; raises TaskError where it cannot be imported."""
+    try:
+        from torchvision import models
+    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
+        words = " ".join(str(error).split())
+        raise TaskError(f"options.model: torchvision cannot be imported ({words})") from error
     return models.list_models(module=models)
 
 
@@ -60,7 +63,8 @@ def torchvision_model(
     """torchvision's classifier `name` with every ReLU, ReLU6, SiLU, GELU and Hardswish module
     replaced: (N, C, H, W) → (N, outputs).
 
-    A module that is called several times, as in residual blocks, becomes a site for each call.
+    A module that is called several times, as in residual blocks, becomes a site for each call;
+    functional calls stay as they are (the last one of DenseNet).
     image_size 0 keeps the images' own size. Raises TaskError in one line when there is nothing to
     replace or the model cannot take such images.
     """

@@ -1,0 +1,206 @@
+"""The Triton rendering's text for parameters per channel: tiles of memory seen as [outer, channels, inner].
+
+Any dense tensor is that, whatever the order of its dimensions. `last` (inner = 1: channels are the
+columns of a tile) and `first` (a tile is of one channel, its parameters are scalars) differ in
+where a tile lies. Both carry the sums of the parameters' gradients through a loop over tiles, so
+that a launch has a few programs a processor however large the tensor is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from textwrap import indent
+
+from search.kernels.program import Lowered, Program
+from search.kernels.triton_code import (
+    arguments_text,
+    assemble,
+    function_text,
+    loads,
+    masked,
+    slopes_target,
+    stores,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a tile lies in memory."""
+
+    sizes: str
+    """The kernel's arguments that say the tensor's shape."""
+    channel: str
+    """The channels of every tile of a program, given `tile`; then `tile` counts on."""
+    place: str
+    """start, lane, inside of the tile `tile`."""
+    parameter: str
+    """A parameter per channel, broadcast against a tile."""
+    reduced: str
+    """A sum over a tile that keeps the channels."""
+    kept: str
+    """Where that sum goes: an index and a mask."""
+
+
+LAST = Layout(
+    sizes="rows, channels",
+    channel="""\
+across = tl.cdiv(channels, COLS)
+tiles = tl.cdiv(rows, ROWS)
+column = (program % across) * COLS + tl.arange(0, COLS)
+existing = column < channels
+first = program // across
+step_size = tl.num_programs(0) // across
+""",
+    place="""\
+start = tile.to(tl.int64) * ROWS * channels
+row = tl.arange(0, ROWS)
+lane = row[:, None] * channels + column[None, :]
+inside = ((tile * ROWS + row) < rows)[:, None] & existing[None, :]
+""",
+    parameter="tl.load({0}_ptr + column, mask=existing, other=0.0).to(tl.float32)[None, :]",
+    reduced="tl.sum({0}, axis=0)",
+    kept="column, {0}, mask=existing",
+)
+FIRST = Layout(
+    sizes="outer, channels, inner",
+    channel="""\
+across = tl.cdiv(inner, COLS)
+tiles = tl.cdiv(outer, ROWS) * across
+column = program % channels
+first = program // channels
+step_size = tl.num_programs(0) // channels
+""",
+    place="""\
+row = (tile // across) * ROWS + tl.arange(0, ROWS)
+place = (tile % across) * COLS + tl.arange(0, COLS)
+start = column.to(tl.int64) * inner
+lane = (row.to(tl.int64) * channels * inner)[:, None] + place[None, :]
+inside = (row < outer)[:, None] & (place < inner)[None, :]
+""",
+    parameter="tl.load({0}_ptr + column).to(tl.float32)",
+    reduced="tl.sum({0})",
+    kept="column, {0}",
+)
+LAYOUTS = {"last": LAST, "first": FIRST}
+
+_KERNEL = """\
+@triton.jit
+def {name}({arguments}, {sizes}, ROWS: tl.constexpr, COLS: tl.constexpr):
+    program = tl.program_id(0)
+{channel}
+{parameters}
+{before}
+    for tile in range(first, tiles, step_size):
+{place}
+{body}
+{after}"""
+
+
+def render_channels(lowered: Lowered, title: str, layout: str, channels: Collection[str]) -> str:
+    """The file's text; `channels` names the parameters per channel."""
+    place = LAYOUTS[layout]
+    return assemble(
+        title,
+        [
+            function_text("value", lowered.forward),
+            function_text("slopes", lowered.backward),
+            _forward(lowered, place, channels),
+            _gradients(lowered, place, channels),
+            finish_text(lowered.forward.parameters, channels),
+        ],
+    )
+
+
+def _forward(lowered: Lowered, layout: Layout, channels: Collection[str]) -> str:
+    call = f"y = value({arguments_text(lowered.forward)})"
+    body = [*loads(lowered.forward), call, *stores(["y"], False)]
+    return _kernel("forward", lowered.forward, ["y"], layout, channels, body, [], [])
+
+
+def _gradients(lowered: Lowered, layout: Layout, channels: Collection[str]) -> str:
+    """dx and du where their pointers are, and the parameters' partial sums where theirs is."""
+    program = lowered.backward
+    wanted = [f"d{name}" for name in lowered.forward.inputs]
+    call = f"{slopes_target(lowered)} = slopes({arguments_text(program)})"
+    body = [*loads(program), call, *stores(wanted, True)]
+    before, after = [], ["if partials_ptr is not None:"]
+    for k, p in enumerate(program.parameters):
+        before.append(f"s_{p} = tl.zeros([ROWS, COLS], tl.float32)")
+        body.append(f"s_{p} += tl.where(inside, g_{p}, 0.0)")
+        part = f"partials_ptr + {k} * step_size * channels"
+        if p in channels:
+            kept = layout.kept.format(layout.reduced.format(f"s_{p}"))
+            after.append(f"    tl.store({part} + first * channels + {kept})")
+        else:
+            after.append(f"    tl.store({part} + program, tl.sum(s_{p}))")
+    outputs = [*wanted, "partials"]
+    return _kernel("gradients", program, outputs, layout, channels, body, before, after)
+
+
+def _kernel(
+    name: str,
+    program: Program,
+    outputs: Iterable[str],
+    layout: Layout,
+    channels: Collection[str],
+    body: Iterable[str],
+    before: Iterable[str],
+    after: Iterable[str],
+) -> str:
+    pointers = [*program.inputs, *(f"p_{p}" for p in program.parameters), *outputs]
+    values = [
+        f"p_{p} = {layout.parameter.format(f'p_{p}')}"
+        if p in channels
+        else f"p_{p} = tl.load(p_{p}_ptr).to(tl.float32)"
+        for p in program.parameters
+    ]
+    text = _KERNEL.format(
+        name=name,
+        arguments=", ".join(f"{p}_ptr" for p in pointers),
+        sizes=layout.sizes,
+        channel=indent(layout.channel, " " * 4),
+        parameters=indent("\n".join(values), " " * 4),
+        before=indent("\n".join(before), " " * 4),
+        place=indent(layout.place, " " * 8),
+        body=indent("\n".join(masked(body)), " " * 8),
+        after=indent("\n".join(after), " " * 4),
+    )
+    return "\n".join(line for line in text.splitlines() if line.strip())
+
+
+_FINISH = """\
+@triton.jit
+def finish(
+    partials_ptr, {pointers}, groups, channels, terms, ROWS: tl.constexpr, COLS: tl.constexpr
+):
+    parameter = tl.program_id(0)
+    part = partials_ptr + parameter * groups * channels
+"""
+_FINISH_CHANNEL = """\
+    if parameter == {k}:
+        column = tl.program_id(1) * COLS + tl.arange(0, COLS)
+        total = tl.zeros([ROWS, COLS], tl.float32)
+        for start in range(0, groups, ROWS):
+            row = start + tl.arange(0, ROWS)
+            inside = (row < groups)[:, None] & (column < channels)[None, :]
+            lane = row[:, None] * channels + column[None, :]
+            total += tl.load(part + lane, mask=inside, other=0.0)
+        tl.store(g_{p}_ptr + column, tl.sum(total, axis=0), mask=column < channels)
+"""
+_FINISH_LAYER = """\
+    if (parameter == {k}) & (tl.program_id(1) == 0):
+        whole = tl.zeros([ROWS * COLS], tl.float32)
+        for start in range(0, terms, ROWS * COLS):
+            lane = start + tl.arange(0, ROWS * COLS)
+            whole += tl.load(part + lane, mask=lane < terms, other=0.0)
+        tl.store(g_{p}_ptr, tl.sum(whole))
+"""
+
+
+def finish_text(parameters: tuple[str, ...], channels: Collection[str]) -> str:
+    """The second stage. partials: one [groups, channels] a parameter, or `terms` sums of a layer's."""
+    text = _FINISH.format(pointers=", ".join(f"g_{p}_ptr" for p in parameters))
+    for k, p in enumerate(parameters):
+        text += (_FINISH_CHANNEL if p in channels else _FINISH_LAYER).format(k=k, p=p)
+    return text.rstrip()

@@ -1,0 +1,81 @@
+"""One session of a search: claim the folder, train what is missing, report."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from search.database import DATABASE
+from search.figures.report import write_report
+from search.figures.settings import settings_from_folder
+from search.plan import make_plan
+from search.progress import TOLD, Goal, display
+from search.protocol import gate_before_training
+from search.results import claimed, session_recorded, set_aside
+from search.space.settings import Space
+from search.study import Study, open_study, read_trials
+from search.summary import print_summary
+from search.tasks.task import Task, find_task, recipe_with
+from search.training.candidate import training_of
+
+
+def run_session(space: Space, results: Path, fresh: bool, console: Console) -> None:
+    """Begin or go on with the study of `space` in `results`, and write its report.
+
+    Raises:
+        SearchError: in the user's words.
+        KeyboardInterrupt: asked to stop; everything that has ended is kept.
+    """
+    folder, task = results / space.name, find_task(space.task, space.source.parent)
+    if fresh and (aside := set_aside(folder)):
+        console.print(f"earlier results: {aside}", markup=False, highlight=False)
+    with claimed(folder):
+        study = open_study(folder, space, task.maximize)
+        try:
+            why = train(study, task, folder, console)
+        finally:
+            study.close()
+        console.print(f"{space.name}: {why}", markup=False, highlight=False)
+        trials, settings = read_trials(folder), settings_from_folder(folder)
+        print_summary(console, trials, settings, write_report(folder, trials, settings))
+
+
+def train(study: Study, task: Task, folder: Path, console: Console) -> str:
+    """Train what is missing; why nothing more is."""
+    space = study.space
+    if study.is_complete():
+        return study.exhausted or f"complete, {study.trained()} candidates; a report is written"
+    from search.tuner import run_search  # Ray takes 2 s to import, and not all need it
+
+    goal = Goal(
+        name=space.name,
+        metric=task.metric,
+        maximize=task.maximize,
+        budget=space.search.trials if space.grammar else 0,
+        baselines=len(space.baselines),
+    )
+    epochs = recipe_with(task.recipe, space.recipe).epochs
+    with session_recorded(folder, space, task, study.name):
+        return run_search(
+            study,
+            training_of(space, task),
+            epochs,
+            goal,
+            partial(display, console),
+            gate_before_training,
+        )
+
+
+def print_plan(space: Space, results: Path, console: Console) -> None:
+    """What `run_session` would do, and for how long."""
+    task = find_task(space.task, space.source.parent)
+    plan = make_plan(space, training_of(space, task))
+    for line in plan.lines():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    folder = results / space.name
+    if (folder / DATABASE).is_file():
+        ended = [trial for trial in read_trials(folder) if trial.state in TOLD]
+        told = f"so far       {len(ended)} trials have ended in {folder}; the plan counts them"
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
