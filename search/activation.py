@@ -41,7 +41,7 @@ class Activation(nn.Module):
         expression: str | Expression,
         channels: int | None = None,
         channel_dim: int | None = None,
-        kernel: str = "torch",
+        kernel: str = "auto",
     ):
         super().__init__()
         if isinstance(expression, str):

@@ -1,8 +1,9 @@
 """Nothing is left behind when the driver is killed.
 
 Ray's workers end with the driver, but two of its own processes wait another minute for a reply
-that cannot come. A small process of ours waits for the driver's death and ends what is left of
-them at once, and removes the temporary folder. Linux only; elsewhere they end by themselves.
+that cannot come. A small process of ours waits for the driver's death, ends what is left and
+removes the temporary folder. The processes are known on Linux only; elsewhere they end by
+themselves.
 """
 
 from __future__ import annotations
@@ -10,20 +11,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# argv: folder, then pid:start of every process. Reading ends when the driver does, however it
-# does; one second later Ray's own processes have ended by themselves, all but those two.
+# Input: a line of pid:start for every process. It ends when the driver does, however it does; one
+# second later Ray's own processes have ended by themselves, all but those two.
 _WATCHER = """
 import os, shutil, sys, time
-sys.stdin.buffer.read()
+known = sys.stdin.read().split()
 time.sleep(1)
-for pid, _, start in (item.partition(":") for item in sys.argv[2:]):
+for pid, _, start in (item.partition(":") for item in known):
     try:
         with open(f"/proc/{pid}/stat") as stat:
-            if stat.read().rpartition(")")[2].split()[19] == start:
+            found = stat.read().rpartition(")")[2].split()[19]
+            if found == start and int(pid) != os.getpid():
                 os.kill(int(pid), 9)
     except OSError:
         pass
@@ -32,29 +34,31 @@ shutil.rmtree(sys.argv[1], ignore_errors=True)
 
 
 @contextmanager
-def no_orphans(folder: Path) -> Iterator[None]:
-    """While it lasts, a sudden death of this process takes the processes that it has started by
-    now with it, and `folder`."""
-    started = _descendants(os.getpid())
-    if not started:
-        yield
-        return
-    # A session of its own, so that a signal to the driver's group does not reach it.
+def no_orphans(folder: Path) -> Iterator[Callable[[], None]]:
+    """While it lasts, a sudden death of this process takes `folder` with it, and the processes
+    that it had started when the function it gives was last called."""
     watcher = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _WATCHER, str(folder), *started],
+        [sys.executable, "-I", "-S", "-c", _WATCHER, str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,
+        start_new_session=True,  # a signal to the driver's group does not reach it
     )
+    assert watcher.stdin is not None, "a pipe was asked for"
+    pipe = watcher.stdin
+
+    def note() -> None:
+        pipe.write("".join(f"{item}\n" for item in descendants(os.getpid())).encode())
+        pipe.flush()
+
     try:
-        yield
+        yield note
     finally:
         watcher.kill()
         watcher.communicate()
 
 
-def _descendants(ancestor: int) -> list[str]:
+def descendants(ancestor: int) -> list[str]:
     """`pid:start time` of every process that descends from `ancestor`; empty without /proc."""
     parents: dict[int, int] = {}
     starts: dict[int, str] = {}

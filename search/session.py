@@ -17,8 +17,8 @@ from search.results import claimed, session_recorded, set_aside
 from search.space.settings import Space
 from search.study import Study, open_study, read_trials
 from search.summary import print_summary
-from search.tasks.task import Task, find_task, recipe_with
-from search.training.candidate import training_of
+from search.tasks.task import Task, recipe_with
+from search.training.candidate import task_of, training_of
 
 
 def run_session(space: Space, results: Path, fresh: bool, console: Console) -> None:
@@ -28,7 +28,7 @@ def run_session(space: Space, results: Path, fresh: bool, console: Console) -> N
         SearchError: in the user's words.
         KeyboardInterrupt: asked to stop; everything that has ended is kept.
     """
-    folder, task = results / space.name, find_task(space.task, space.source.parent)
+    folder, task = results / space.name, task_of(space)
     if fresh and (aside := set_aside(folder)):
         console.print(f"earlier results: {aside}", markup=False, highlight=False)
     with claimed(folder):
@@ -70,7 +70,7 @@ def train(study: Study, task: Task, folder: Path, console: Console) -> str:
 
 def print_plan(space: Space, results: Path, console: Console) -> None:
     """What `run_session` would do, and for how long."""
-    task = find_task(space.task, space.source.parent)
+    task = task_of(space)
     plan = make_plan(space, training_of(space, task))
     for line in plan.lines():
         console.print(line, markup=False, highlight=False, soft_wrap=True)

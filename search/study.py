@@ -367,13 +367,14 @@ def checked(trial: Trial, objectives: Sequence[str]) -> Trial:
     """The trial, as failed when it claims to be complete without finite values."""
     if trial.state != "complete" or all(map(math.isfinite, values_of(trial, objectives))):
         return trial
-    values = ", ".join(f"{name} is {getattr(trial, name)}" for name in objectives)
+    found = zip(objectives, values_of(trial, objectives), strict=True)
+    values = ", ".join(f"{name} is {value}" for name, value in found)
     return replace(trial, state="failed", reason=f"complete, yet {values}")
 
 
 def values_of(trial: Trial, objectives: Sequence[str]) -> list[float]:
     """The objectives' values; NaN where there is none."""
-    found = [getattr(trial, objective) for objective in objectives]
+    found = [trial.cost if objective == "cost" else trial.score for objective in objectives]
     return [math.nan if value is None else float(value) for value in found]
 
 

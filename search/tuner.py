@@ -58,6 +58,8 @@ _ENVIRONMENT = {
 OBJECT_STORE = 80 * 2**20
 """Bytes; Ray's minimum is 75 MiB. Only small messages pass through it, and a container's /dev/shm
 has 64 MiB (Ray then takes the temporary folder)."""
+LONGEST = 36
+"""Characters of a temporary folder in which Ray's sockets fit: a path may have 107, Ray adds 70."""
 
 
 # --- the driver ----------------------------------------------------------------------------------
@@ -85,8 +87,7 @@ def run_search(
         Stopped: somebody asked for the end.
     """
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(_temporary_folder()))
-        cpus, gpus = stack.enter_context(_ray(folder))
+        folder, cpus, gpus = stack.enter_context(_ray())
         concurrent = concurrency(study.space.resources, cpus, gpus)
         goal = replace(goal, concurrent=concurrent)
         asked = stack.enter_context(stop_signals())
@@ -339,43 +340,34 @@ def _train(config: dict[str, Any], training: Training) -> None:
 
 
 @contextmanager
-def _temporary_folder() -> Iterator[str]:
-    """A folder for sockets, logs and what Tune insists on writing."""
-    with tempfile.TemporaryDirectory(prefix="activations-", ignore_cleanup_errors=True) as folder:
-        yield folder
-
-
-@contextmanager
-def _ray(folder: Path) -> Iterator[tuple[float, float]]:
-    """Ray, running: its processors and GPUs. Started and ended here unless it runs already."""
+def _ray() -> Iterator[tuple[Path, float, float]]:
+    """Ray, running: a temporary folder, processors, GPUs. Ended here if it is started here."""
     with ExitStack() as stack:
         stack.enter_context(_quiet())
+        made = tempfile.TemporaryDirectory(prefix="activations-", ignore_cleanup_errors=True)
+        folder = Path(stack.enter_context(made))
         if not ray.is_initialized():
-            address = os.environ.get("RAY_ADDRESS")
-            quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-            if address:
-                ray.init(address=address, **quiet)
-            else:
-                _start_ray(folder, quiet)
+            note = stack.enter_context(no_orphans(folder))
             stack.callback(ray.shutdown)
-            if not address:
-                stack.enter_context(no_orphans(folder))
+            _start_ray(folder)
+            note()
         found = ray.cluster_resources()
-        yield found.get("CPU", 0.0), found.get("GPU", 0.0)
+        yield folder, found.get("CPU", 0.0), found.get("GPU", 0.0)
 
 
-def _start_ray(folder: Path, quiet: dict[str, Any]) -> None:
-    # A socket's path may have 107 characters, and Ray's own part of it takes 70.
-    place = {"_temp_dir": str(folder)} if len(str(folder)) < 36 else {}
+def _start_ray(folder: Path) -> None:
+    address = os.environ.get("RAY_ADDRESS")
+    options: dict[str, Any] = {"address": address or "local"}
+    if not address:
+        options |= {
+            "num_cpus": available_cpus(),
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE,
+        }
+        if len(str(folder)) < LONGEST:
+            options["_temp_dir"] = str(folder)
     try:
-        ray.init(
-            address="local",
-            num_cpus=available_cpus(),
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE,
-            **place,
-            **quiet,
-        )
+        ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
     except (OSError, RuntimeError, ValueError) as error:
         raise StudyError(f"Ray does not start: {error_line(error)}") from error
 
@@ -383,12 +375,10 @@ def _start_ray(folder: Path, quiet: dict[str, Any]) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Ray's environment variables, for as long as it runs."""
-    paths = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
-    wanted = {
-        **_ENVIRONMENT,
-        # Workers must find this package where the driver has found it.
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-    }
+    wanted = dict(_ENVIRONMENT)
+    root = Path(__file__).parent.parent
+    if "site-packages" not in root.parts:  # a checkout: workers must find it as the driver has
+        wanted["PYTHONPATH"] = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

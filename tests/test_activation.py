@@ -29,26 +29,26 @@ def test_parameters_are_named_as_declared_and_ride_in_the_state_dict():
     assert {name: tuple(t.shape) for name, t in state.items()} == {"a": (), "c": (3,)}
     other = Activation(activation.expression, 3)
     with torch.no_grad():
-        activation.c.mul_(3.0)
+        activation.get_parameter("c").mul_(3.0)
     other.load_state_dict(activation.state_dict())
-    assert torch.equal(other.c, activation.c)
+    assert torch.equal(other.get_parameter("c"), activation.get_parameter("c"))
 
 
 def test_channels_are_read_off_the_first_input():
     activation = Activation(SWISH)
     assert activation.has_uninitialized()
     activation(torch.randn(2, 7))
-    assert tuple(activation.b.shape) == (7,)
+    assert tuple(activation.get_parameter("b").shape) == (7,)
     image = Activation(SWISH)
     image(torch.randn(2, 5, 4, 4))
-    assert tuple(image.b.shape) == (5,)
+    assert tuple(image.get_parameter("b").shape) == (5,)
 
 
 def test_per_channel_parameters_broadcast_along_the_channel_dimension():
     x = torch.randn(2, 5, 3, 3, dtype=torch.float64)
     activation = Activation(SWISH, channels=5).double()
     with torch.no_grad():
-        activation.b.copy_(torch.arange(5.0))
+        activation.get_parameter("b").copy_(torch.arange(5.0))
     expected = x * torch.sigmoid(torch.arange(5.0, dtype=torch.float64).view(5, 1, 1) * x)
     torch.testing.assert_close(activation(x), expected)
     moved = Activation(SWISH, channels=5, channel_dim=-1).double()
@@ -60,7 +60,7 @@ def test_a_lazy_activation_takes_its_size_from_a_state_dict():
     known = Activation(SWISH, channels=4)
     lazy = Activation(SWISH)
     lazy.load_state_dict(known.state_dict())
-    assert tuple(lazy.b.shape) == (4,)
+    assert tuple(lazy.get_parameter("b").shape) == (4,)
 
 
 @pytest.mark.parametrize("lazy", [False, True])
@@ -81,7 +81,8 @@ def test_output_has_the_dtype_and_shape_of_the_input(dtype: torch.dtype):
     y = activation(x)
     y.sum().backward()
     assert y.dtype == dtype and x.grad is not None and x.grad.dtype == dtype
-    assert activation.b.grad is not None and activation.b.grad.dtype == torch.float32
+    slope = activation.get_parameter("b").grad
+    assert slope is not None and slope.dtype == torch.float32
     tolerance = 2 * torch.finfo(dtype).eps
     torch.testing.assert_close(
         y.double(), torch.nn.functional.silu(x.double()), rtol=max(tolerance, 1e-6), atol=1e-6
@@ -103,10 +104,11 @@ def test_compiles_to_one_graph():
         compiled = torch.compile(activation, fullgraph=True, backend="aot_eager")
         y = compiled(x)
     y.sum().backward()
-    got = (y.detach(), x.grad, activation.a.grad)
-    x.grad, activation.a.grad = None, None
+    a = activation.get_parameter("a")
+    got = (y.detach(), x.grad, a.grad)
+    x.grad, a.grad = None, None
     activation(x).sum().backward()
-    for given, wanted in zip(got, (activation(x).detach(), x.grad, activation.a.grad), strict=True):
+    for given, wanted in zip(got, (activation(x).detach(), x.grad, a.grad), strict=True):
         torch.testing.assert_close(given, wanted)
 
 
@@ -187,8 +189,9 @@ def test_torchvision_models_train_with_parameters_of_their_own_at_every_call():
         model(example).sum().backward()
     activations = [m for m in model.modules() if isinstance(m, Activation)]
     assert len(activations) == sites
-    assert all(a.b.grad is not None for a in activations)
-    assert {a.b.numel() for a in activations} == {64, 128, 256, 512, 1024, 2048}
+    slopes = [a.get_parameter("b") for a in activations]
+    assert all(b.grad is not None for b in slopes)
+    assert {b.numel() for b in slopes} == {64, 128, 256, 512, 1024, 2048}
     twin = copy.deepcopy(model).eval()
     torch.testing.assert_close(twin(example), model.eval()(example))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,7 +50,7 @@ SETTINGS = settings()
 LOSS = settings(metric="loss", maximize=False, percent=False)
 
 
-def trial(number: int, scores: dict[float, Sequence[float | None]], **fields) -> Trial:
+def trial(number: int, scores: Mapping[float, Sequence[float | None]], **fields) -> Trial:
     """A trial with these scores by rate and seed; None is a diverged run."""
     runs = tuple(run(rate, seed, s) for rate, row in scores.items() for seed, s in enumerate(row))
     means = {
@@ -69,7 +69,9 @@ def trial(number: int, scores: dict[float, Sequence[float | None]], **fields) ->
     return Trial(number=number, runs=runs, **{**basis, **fields})
 
 
-def baseline(number: int, scores: dict[float, Sequence[float | None]], name: str = "gelu") -> Trial:
+def baseline(
+    number: int, scores: Mapping[float, Sequence[float | None]], name: str = "gelu"
+) -> Trial:
     return trial(number, scores, origin="baseline", name=name, expression="x * normal_cdf(x)")
 
 
@@ -369,7 +371,9 @@ def test_the_best_of_a_column_is_among_rows_without_divergence():
         trial(2, {0.01: [0.4, 0.4], 0.1: [0.3, 0.3]}),
     ]
     info = heatmap_info(trials, SETTINGS)
-    assert info is not None and info.winners == (0, 1)
+    assert info is not None and info.winners == (frozenset({0}), frozenset({1}))
+    tied = heatmap_info([*trials, trial(3, {0.01: [0.6, 0.6], 0.1: [0.1, 0.1]})], SETTINGS)
+    assert tied is not None and tied.winners[0] == {0, 1}, "0 and 3 rank first and second"
 
 
 def test_a_diverged_baseline_keeps_its_row():
@@ -476,7 +480,7 @@ def test_importance_finds_the_planted_choice():
     info = importance_info(planted(60), SETTINGS)
     assert info is not None
     by_path = {item.path: item for item in info.paths}
-    assert list(by_path)[0] == "F.G"
+    assert next(iter(by_path)) == "F.G"
     assert by_path["F.G"].share > 0.95 and by_path["F.G"].values == 3
     assert by_path["F.G"].chance == pytest.approx(2 / 59)
     assert by_path["F.s"].continuous and not by_path["F"].continuous

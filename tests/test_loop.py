@@ -143,6 +143,33 @@ def test_activations_start_from_the_same_weights():
     assert not torch.equal(first[0], other.state_dict()["0.weight"])
 
 
+def test_the_seed_orders_the_data_and_every_epoch_draws_afresh():
+    def watched(seed: int) -> tuple[list[Tensor], list[float]]:
+        batches: list[Tensor] = []
+        draws: list[float] = []
+
+        class Watching(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                if self.training:
+                    batches.append(x.detach())
+                    draws.append(torch.rand(()).item())
+                return x
+
+        def build(make: Any, splits: Splits, **options: Any) -> nn.Module:
+            return nn.Sequential(Watching(), TASK.build(make, splits, **options))
+
+        toy(task=replace(TASK, build=build), seed=seed)
+        return batches, draws
+
+    batches, draws = watched(0)
+    again, _ = watched(0)
+    others, _ = watched(1)
+    assert len(batches) == len(set(draws)) == 24
+    assert torch.equal(torch.cat(batches), torch.cat(again))
+    assert not torch.equal(batches[0], others[0])
+    assert not torch.equal(batches[0], batches[8])
+
+
 def test_whoever_watches_may_stop_a_run():
     run = epochs()
     next(run)

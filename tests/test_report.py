@@ -24,7 +24,9 @@ from search.figures.report import FIGURES, write_report
 from search.figures.settings import ReportSettings, settings_from_folder
 from search.figures.tables import discovered_csv, leaderboard_csv, leaderboard_markdown
 from search.records import Trial
-from tests.records_cases import baseline_trials, settings, study_trials
+from search.space.space import load_space
+from search.study import open_study
+from tests.records_cases import baseline_trials, run, settings, study_trials
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDY = study_trials(40)
@@ -348,3 +350,38 @@ def test_the_command_refuses_what_is_no_study_in_one_line(prepare, said: str, tm
     assert done.returncode == 2
     assert said in done.stderr and len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "report").exists()
+
+
+ABLATION = """
+name: mine
+task: digits
+baselines: [relu, golu]
+learning_rate: {grid: [0.01, 0.1], default: 0.01, extend: false}
+seeds: [0, 1]
+"""
+
+
+def test_the_command_reports_a_study_that_is_still_running(tmp_path: Path):
+    (tmp_path / "mine.yaml").write_text(ABLATION, encoding="utf-8")
+    space = load_space(tmp_path / "mine.yaml")
+    study_folder(tmp_path, space.resolved(), {"metric": "accuracy", "maximize": True})
+    study = open_study(tmp_path, space, maximize=True)
+    first, second = study.next_waiting(), study.next_waiting()
+    assert first is not None and second is not None
+    for rate, seed, score in ((0.01, 0, 0.9), (0.01, 1, 0.92), (0.1, 0, 0.5), (0.1, 1, None)):
+        study.add_run(first.number, run(rate, seed, score))
+    study.finish(first.number, state="complete", score=0.91, best_rate=0.01)
+    done = command(str(tmp_path))
+    study.close()
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "ReLU is the only activation with a score on digits." in done.stdout
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert "91.00 ± 1.00" in page and "1 trial is running" in page
+    board = rows_of((tmp_path / "leaderboard.csv").read_text(encoding="utf-8"))
+    assert [(row["name"], row["state"]) for row in board] == [
+        ("relu", "complete"),
+        ("golu", "running"),
+    ]
+    assert float(board[0]["default_score"]) == pytest.approx(0.91)
+    assert board[0]["diverged_runs"] == "1"

@@ -55,15 +55,14 @@ def test_forward_equals_the_float64_reference(expression: Expression):
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_gradients_of_inputs_parameters_and_statistics(expression: Expression):
-    if any(word in str(expression) for word in ("detach", "sign(")):
-        pytest.skip  # a detached statistic differs from finite differences by design
     formula, tensors = load_formula(expression), sample(expression)
 
     def f(*tensors: torch.Tensor) -> torch.Tensor:
         return apply_formula(formula, *split(expression, tensors), -1)
 
-    if "detach" not in str(expression):
-        assert torch.autograd.gradcheck(f, tensors)
+    if "detach" in str(expression):
+        return  # differs from finite differences by design; the next but one test has its own
+    assert torch.autograd.gradcheck(f, tensors)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +103,7 @@ def test_a_constant_row_has_no_gradient_through_its_spread():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["relu", "silu", "gelu", "mish", "golu", "arcsin_gate", "select"])
 def test_every_16_bit_input_is_rounded_once(name: str, dtype: torch.dtype):
-    """All 65,536 inputs: value and slope within one rounding of float64, NaN exactly where it is."""
+    """All 65,536 inputs: value and slope within one rounding of float64, NaN where it is NaN."""
     text = {
         "arcsin_gate": "x * arcsin_gate(x)",
         "select": "select(x > 0, x, expm1(x))",

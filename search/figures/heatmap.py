@@ -55,8 +55,8 @@ class HeatmapInfo:
     rows: tuple[HeatmapRow, ...]
     default: int | None
     """Column of the default rate."""
-    winners: tuple[int | None, ...]
-    """For each column the row with the best mean among rows with every seed complete."""
+    winners: tuple[frozenset[int], ...]
+    """For each column the rows with the best mean among those with every seed complete."""
     limits: tuple[float, float]
     """Scores between which colours differ; worse ones share the last colour."""
     seeds: int | None
@@ -87,7 +87,7 @@ def heatmap_info(
         rates=rates,
         rows=table,
         default=rates.index(default) if default in rates else None,
-        winners=tuple(_winner(table, c, settings.maximize) for c in range(len(rates))),
+        winners=tuple(_winners(table, c, settings.maximize) for c in range(len(rates))),
         limits=robust_range(means, settings.maximize),
         seeds=counts.pop() if len(counts) == 1 else None,
         hidden=len(board.candidates()) - len(kept),
@@ -109,16 +109,17 @@ def _row(row: Row, rates: tuple[float, ...]) -> HeatmapRow:
     )
 
 
-def _winner(rows: Sequence[HeatmapRow], column: int, maximize: bool) -> int | None:
-    """Only where at least two rows can be compared."""
+def _winners(rows: Sequence[HeatmapRow], column: int, maximize: bool) -> frozenset[int]:
+    """Only where at least two rows can be compared; equal means share the place."""
     means = {
         index: cell.mean
         for index, row in enumerate(rows)
         if (cell := row.cells[column]) is not None and cell.whole and cell.mean is not None
     }
     if len(means) < 2:
-        return None
-    return (max if maximize else min)(means, key=lambda index: means[index])
+        return frozenset()
+    best = (max if maximize else min)(means.values())
+    return frozenset(index for index, value in means.items() if value == best)
 
 
 def cell_text(cell: RateSummary | None, info: HeatmapInfo) -> str:
@@ -205,7 +206,7 @@ def _draw_cell(
         va="center",
         color="#7f1d1d" if cell.diverged and cell.mean is None else "#14171c",
         fontsize=8.4 if "\n" not in written else 7.0,
-        fontweight="bold" if info.winners[c] == r else "normal",
+        fontweight="bold" if r in info.winners[c] else "normal",
         linespacing=1.15,
     )
 

@@ -199,10 +199,10 @@ def everything(trials: Iterable[Trial], scale: Scale) -> list[dict[str, Any]]:
 
 
 def choices_text(trial: Trial) -> str:
-    """`F = 1, F.G = gompertz(ARG)`: the derivation of a candidate, the name of a baseline."""
+    """`F = x * G; F/G = gompertz(ARG)`: the derivation of a candidate, the name of a baseline."""
     if trial.name:
         return trial.name
-    return ", ".join(
+    return "; ".join(
         f"{path} = {value:.5g}" if isinstance(value, float) else f"{path} = {value}"
         for path, value in trial.choices.items()
     )

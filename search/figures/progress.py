@@ -65,7 +65,7 @@ def progress_info(trials: Sequence[Trial], settings: ReportSettings) -> Progress
         },
         first=min(trial.number for trial in trials),
         last=max(trial.number for trial in trials),
-        limits=robust_range([s for _, s in (*candidates, *baselines)], settings.maximize, reach=5),
+        limits=robust_range([s for _, s in (*candidates, *baselines)], settings.maximize, reach=3),
         metric=settings.metric + (" (%)" if settings.percent else ""),
         factor=settings.scale.factor,
         maximize=settings.maximize,

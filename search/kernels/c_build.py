@@ -115,7 +115,7 @@ def _processor_features() -> str:
 
 def load_kernels(compiler: Compiler, text: str, precision: str) -> ctypes.CDLL:
     """The library of one program's kernels, built unless the cache has it."""
-    name = _entry(compiler, text, precision)
+    name = entry_name(compiler, text, precision)
     return _loaded(name) or _built(compiler, [text], [name], precision)
 
 
@@ -124,7 +124,7 @@ def build_batch(compiler: Compiler, texts: Sequence[str], precision: str) -> int
 
     Starting a compiler and reading its headers take longer than compiling a kernel.
     """
-    named = {_entry(compiler, text, precision): text for text in texts}
+    named = {entry_name(compiler, text, precision): text for text in texts}
     lacking = {name: text for name, text in named.items() if _read(_path(name)) is None}
     if lacking:
         _built(compiler, list(lacking.values()), list(lacking), precision)
@@ -135,11 +135,11 @@ def build_batch(compiler: Compiler, texts: Sequence[str], precision: str) -> int
 def load_blocks(compiler: Compiler, precision: str) -> ctypes.CDLL:
     """The walk over tensors (c_blocks.c), built once a machine."""
     text = read_source("c_blocks.c")
-    name = _entry(compiler, text, precision)
+    name = entry_name(compiler, text, precision)
     return _loaded(name) or _built(compiler, [text], [name], precision, prelude="")
 
 
-def _entry(compiler: Compiler, text: str, precision: str) -> str:
+def entry_name(compiler: Compiler, text: str, precision: str) -> str:
     """The name in the cache of what `text` compiles to."""
     whole = "\0".join((compiler.identity, precision, read_source("c_math.h"), text))
     return hashlib.sha256(whole.encode()).hexdigest()[:32]

@@ -46,9 +46,9 @@ DECLARE(erf) DECLARE(erfc) DECLARE2(pow)
 
 #define INLINE static inline __attribute__((always_inline)) REAL
 
-/* The comparisons are false for NaN, which then comes out on the side that keeps it. */
-INLINE maximum(REAL a, REAL b) { return (a > b) | (a != a) ? a : b; }
-INLINE minimum(REAL a, REAL b) { return (a < b) | (a != a) ? a : b; }
+/* NaN stays NaN. Written as choices alone: gcc 12 makes no vector code of (a > b) | (a != a). */
+INLINE maximum(REAL a, REAL b) { return a < b ? b : (b != b ? b : a); }
+INLINE minimum(REAL a, REAL b) { return a > b ? b : (b != b ? b : a); }
 INLINE at_most(REAL a, REAL bound) { return a > bound ? bound : a; }
 INLINE at_least(REAL a, REAL bound) { return a < bound ? bound : a; }
 INLINE relu(REAL a) { return a < 0 ? R(0) : a; }
@@ -72,38 +72,56 @@ INLINE power_of_two(int32_t n) { /* -126 <= n <= 127 */
   return value;
 }
 
-/* n with a = n log 2 + r. Adding 1.5 * 2^23 rounds to a whole number and leaves it in the bits. */
-INLINE reduce(float a, int32_t *n) {
-  float shifted = a * 1.44269504089f + 12582912.0f;
-  int32_t bits;
-  memcpy(&bits, &shifted, sizeof bits);
-  *n = bits - 0x4B400000;
-  float whole = shifted - 12582912.0f;
+/* n with a = n log 2 + r. Adding 1.5 * 2^23 rounds to a whole number and leaves it in the bits,
+ * together with `offset`, itself whole. */
+INLINE reduce(float a, float offset, int32_t *bits) {
+  float shifted = a * 1.44269504089f + (12582912.0f + offset);
+  memcpy(bits, &shifted, sizeof *bits);
+  float whole = shifted - (12582912.0f + offset);
   return (a - whole * 0.693359375f) + whole * 2.12194440055e-4f;
 }
+#define WHOLE(bits) ((bits) - 0x4B400000)
 
 /* 1 ulp; the scale is applied in two steps, for subnormal results and for overflow to inf. */
 INLINE EXP(float a) {
   a = at_most(at_least(a, -105.0f), 89.0f);
-  int32_t n;
-  float r = reduce(a, &n);
+  int32_t bits;
+  float r = reduce(a, 0.0f, &bits);
   float p = 1.0f + (r + r * r * exp_tail(r));
-  int32_t half = n >> 1;
+  int32_t n = WHOLE(bits), half = n >> 1;
   return p * power_of_two(half) * power_of_two(n - half);
+}
+
+/* For a <= 43, as in gates: the whole part, plus 64, goes straight into the exponent, and one
+ * product takes the 2^64 off again, through the subnormal numbers to 0. */
+INLINE exp_low(float a) {
+  int32_t bits, scaled;
+  float r = reduce(at_least(a, -105.0f), 64.0f, &bits);
+  float p = 1.0f + (r + r * r * exp_tail(r));
+  memcpy(&scaled, &p, sizeof scaled);
+  scaled += (int32_t)((uint32_t)bits << 23);
+  memcpy(&p, &scaled, sizeof p);
+  return p * 5.42101086243e-20f;
 }
 
 INLINE EXPM1(float a) {
   a = at_most(at_least(a, -25.0f), 89.0f);
-  int32_t n;
-  float r = reduce(a, &n);
+  int32_t bits;
+  float r = reduce(a, 0.0f, &bits);
   float p = r + r * r * exp_tail(r);
-  int32_t half = n >> 1;
+  int32_t n = WHOLE(bits), half = n >> 1;
   float low = power_of_two(half), high = power_of_two(n - half);
   return (p * low + (low - power_of_two(half - n))) * high;
 }
 
+/* (1 - e) / (1 + e) with e = exp(-2|a|) from expm1, exact near 0; beyond 9.1 it is 1. */
 INLINE TANH(float a) {
-  float m = EXPM1(-2.0f * ABS(a));
+  int32_t bits, scaled = 0x3F800000;
+  float r = reduce(at_least(-2.0f * ABS(a), -20.0f), 0.0f, &bits);
+  float p = r + r * r * exp_tail(r), scale;
+  scaled += (int32_t)((uint32_t)bits << 23);
+  memcpy(&scale, &scaled, sizeof scale);
+  float m = p * scale + (scale - 1.0f);
   float t = m / (m + 2.0f);
   return a < 0 ? t : -t;
 }
@@ -129,7 +147,7 @@ INLINE bell(float a) {
   a = at_most(ABS(a), 20.0f);
   float square = a * a;
   float lost = fmaf(a, a, -square);
-  float e = EXP(-0.5f * square);
+  float e = exp_low(-0.5f * square);
   return e - e * (0.5f * lost);
 }
 
@@ -155,6 +173,7 @@ INLINE normal_cdf(float a) {
 }
 #else
 #define EXP(a) exp(a)
+#define exp_low(a) exp(a)
 #define EXPM1(a) expm1(a)
 #define TANH(a) tanh(a)
 #define log1p_unit(e) log1p(e)
@@ -166,19 +185,19 @@ INLINE normal_cdf(double a) { return 0.5 * erfc(-0.70710678118654752440 * a); }
 
 INLINE normal_pdf(REAL a) { return bell(a) * R(0.39894228040143267794); }
 INLINE rsqrt(REAL a) { return R(1) / SQRT(a); }
-INLINE softplus(REAL a) { return relu(a) + log1p_unit(EXP(-ABS(a))); }
+INLINE softplus(REAL a) { return relu(a) + log1p_unit(exp_low(-ABS(a))); }
 
 /* One exponential and one division for sigmoid(a) and sigmoid(-a) together. */
 INLINE sigmoid(REAL a) {
-  REAL e = EXP(-ABS(a)), r = R(1) / (R(1) + e);
+  REAL e = exp_low(-ABS(a)), r = R(1) / (R(1) + e);
   return a < 0 ? e * r : r;
 }
 
 /* Below -7 the gate is 0 in float64 too; the clamp keeps inf out of its density. */
-INLINE gompertz(REAL a) { return EXP(-EXP(-at_least(a, R(-7)))); }
+INLINE gompertz(REAL a) { return exp_low(-exp_low(-at_least(a, R(-7)))); }
 INLINE gumbel_pdf(REAL a) {
-  REAL e = EXP(-at_least(a, R(-7)));
-  return e * EXP(-e);
+  REAL e = exp_low(-at_least(a, R(-7)));
+  return e * exp_low(-e);
 }
 
 INLINE sinc(REAL a) { return a == 0 ? R(1) : SIN(a) / (a == 0 ? R(1) : a); }

@@ -1,6 +1,7 @@
-"""The Triton rendering's text for parameters per channel: tiles of memory seen as [outer, channels, inner].
+"""The Triton rendering's text where channels matter: memory seen as [outer, channels, inner].
 
-Any dense tensor is that, whatever the order of its dimensions. `last` (inner = 1: channels are the
+Any dense tensor is that, whatever the order of its dimensions; channels matter to parameters per
+channel and to statistics over features. `last` (inner = 1: channels are the
 columns of a tile) and `first` (a tile is of one channel, its parameters are scalars) differ in
 where a tile lies. Both carry the sums of the parameters' gradients through a loop over tiles, so
 that a launch has a few programs a processor however large the tensor is.
@@ -9,7 +10,7 @@ that a launch has a few programs a processor however large the tensor is.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from textwrap import indent
 
 from search.kernels.program import Lowered, Program
@@ -53,7 +54,7 @@ first = program // across
 step_size = tl.num_programs(0) // across
 """,
     place="""\
-start = tile.to(tl.int64) * ROWS * channels
+start = (wide + tile) * ROWS * channels
 row = tl.arange(0, ROWS)
 lane = row[:, None] * channels + column[None, :]
 inside = ((tile * ROWS + row) < rows)[:, None] & existing[None, :]
@@ -74,22 +75,44 @@ step_size = tl.num_programs(0) // channels
     place="""\
 row = (tile // across) * ROWS + tl.arange(0, ROWS)
 place = (tile % across) * COLS + tl.arange(0, COLS)
-start = column.to(tl.int64) * inner
-lane = (row.to(tl.int64) * channels * inner)[:, None] + place[None, :]
+start = (wide + column) * inner
+lane = ((wide + row) * channels * inner)[:, None] + place[None, :]
 inside = (row < outer)[:, None] & (place < inner)[None, :]
 """,
     parameter="tl.load({0}_ptr + column).to(tl.float32)",
     reduced="tl.sum({0})",
     kept="column, {0}",
 )
-LAYOUTS = {"last": LAST, "first": FIRST}
+# A tile holds all the channels of its rows, so that a statistic over them is a sum along a row:
+# `last` with columns for every channel does where channels are innermost, this one elsewhere.
+ACROSS = replace(
+    LAST,
+    sizes="outer, channels, inner",
+    channel="""\
+across = tl.cdiv(inner, ROWS)
+tiles = outer * across
+column = tl.arange(0, COLS)
+existing = column < channels
+first = program
+step_size = tl.num_programs(0)
+""",
+    place="""\
+row = (tile % across) * ROWS + tl.arange(0, ROWS)
+start = (wide + tile // across) * channels * inner
+lane = row[:, None] + column[None, :] * inner
+inside = (row < inner)[:, None] & existing[None, :]
+""",
+)
+LAYOUTS = {"last": LAST, "first": FIRST, "across": ACROSS}
 
 _KERNEL = """\
 @triton.jit
 def {name}({arguments}, {sizes}, ROWS: tl.constexpr, COLS: tl.constexpr):
     program = tl.program_id(0)
+    wide = tl.full((), 0, tl.int64)
 {channel}
 {parameters}
+    count = channels + 0.0
 {before}
     for tile in range(first, tiles, step_size):
 {place}
@@ -99,7 +122,7 @@ def {name}({arguments}, {sizes}, ROWS: tl.constexpr, COLS: tl.constexpr):
 
 def render_channels(lowered: Lowered, title: str, layout: str, channels: Collection[str]) -> str:
     """The file's text; `channels` names the parameters per channel."""
-    place = LAYOUTS[layout]
+    place, parameters = LAYOUTS[layout], lowered.forward.parameters
     return assemble(
         title,
         [
@@ -107,7 +130,7 @@ def render_channels(lowered: Lowered, title: str, layout: str, channels: Collect
             function_text("slopes", lowered.backward),
             _forward(lowered, place, channels),
             _gradients(lowered, place, channels),
-            finish_text(lowered.forward.parameters, channels),
+            *([finish_text(parameters, channels)] if parameters else []),
         ],
     )
 
@@ -124,7 +147,8 @@ def _gradients(lowered: Lowered, layout: Layout, channels: Collection[str]) -> s
     wanted = [f"d{name}" for name in lowered.forward.inputs]
     call = f"{slopes_target(lowered)} = slopes({arguments_text(program)})"
     body = [*loads(program), call, *stores(wanted, True)]
-    before, after = [], ["if partials_ptr is not None:"]
+    before = list[str]()
+    after = ["if partials_ptr is not None:"] if program.parameters else []
     for k, p in enumerate(program.parameters):
         before.append(f"s_{p} = tl.zeros([ROWS, COLS], tl.float32)")
         body.append(f"s_{p} += tl.where(inside, g_{p}, 0.0)")

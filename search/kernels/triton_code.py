@@ -68,9 +68,8 @@ def assemble(title: str, kernels: Iterable[str]) -> str:
 
 def function_text(name: str, program: Program) -> str:
     """A program as a device function of float32 values."""
-    arguments = [*program.inputs, *(f"p_{p}" for p in program.parameters)]
     parameters, blocks = set(program.parameters), set(program.inputs)
-    lines = ["@triton.jit", f"def {name}({', '.join(arguments)}):"]
+    lines = ["@triton.jit", f"def {name}({arguments_text(program)}):"]
     for operation in program.operations:
         lines.append(f"    {operation.target} = {operation_text(operation, parameters)}")
         if blocks.intersection(map(str, operation.arguments)):
@@ -81,6 +80,9 @@ def function_text(name: str, program: Program) -> str:
 
 def operation_text(operation: Operation, parameters: set[str]) -> str:
     """The right-hand side of one operation."""
+    if operation.over is not None:  # a tile holds all the elements of the statistic in a row
+        argument = value_text(operation.arguments[0], parameters)
+        return f"row_{operation.function}({argument}, inside, count)"
     text = PRIMITIVES[operation.function].triton if operation.function in PRIMITIVES else ""
     text = text or f"{operation.function}({{0}})"
     # A function wants tensors; operators and choices take literals as they are.
@@ -128,14 +130,15 @@ def gradients({pointers}, partials_ptr, n, BLOCK: tl.constexpr, TAIL: tl.constex
     program = tl.program_id(0)
     programs = tl.num_programs(0)
     tiles = n // BLOCK
+    wide = tl.full((), 0, tl.int64)
 {parameters}
 {zeros}
     for tile in range(program, tiles, programs):
-        start = tile.to(tl.int64) * BLOCK
+        start = (wide + tile) * BLOCK
         lane = tl.arange(0, BLOCK)
 {whole}
     if program == tiles % programs:
-        start = tiles.to(tl.int64) * BLOCK
+        start = (wide + tiles) * BLOCK
         rest = (n - start).to(tl.int32)
         for first in range(0, rest, TAIL):
             lane = first + tl.arange(0, TAIL)
@@ -158,13 +161,13 @@ def _flat_input_gradients(lowered: Lowered) -> str:
 
 def _flat(name: str, program: Program, outputs: list[str], call: str) -> str:
     pointers = [*program.inputs, *(f"p_{p}" for p in program.parameters), *outputs]
-    stores = stores(outputs, len(outputs) > 1)
+    written = stores(outputs, len(outputs) > 1)
     text = _FLAT.format(
         name=name,
         pointers=", ".join(f"{p}_ptr" for p in pointers),
         parameters=parameter_loads(program),
-        whole=indent("\n".join([*loads(program), call, *stores]), " " * 8),
-        masked=indent("\n".join(masked([*loads(program), call, *stores])), " " * 12),
+        whole=indent("\n".join([*loads(program), call, *written]), " " * 8),
+        masked=indent("\n".join(masked([*loads(program), call, *written])), " " * 12),
     )
     return text.replace("\n\n", "\n")
 
@@ -177,17 +180,19 @@ def _flat_gradients(lowered: Lowered) -> str:
     share = "tl.sum(tl.reshape({0}, [TAIL, BLOCK // TAIL]), axis=1)"
     names = program.parameters
     whole = [*common, *(f"s_{p} += {share.format(f'g_{p}')}" for p in names)]
-    masked = [*masked(common), *(f"s_{p} += tl.where(inside, g_{p}, 0.0)" for p in names)]
+    rest = [*masked(common), *(f"s_{p} += tl.where(inside, g_{p}, 0.0)" for p in names)]
     partials = [
         f"tl.store(partials_ptr + {k} * programs + program, tl.sum(s_{p}))"
         for k, p in enumerate(names)
     ]
     return _FLAT_GRADIENTS.format(
-        pointers=", ".join(f"{p}_ptr" for p in [*program.inputs, *(f"p_{p}" for p in names), *wanted]),
+        pointers=", ".join(
+            f"{p}_ptr" for p in [*program.inputs, *(f"p_{p}" for p in names), *wanted]
+        ),
         parameters=parameter_loads(program),
         zeros="\n".join(f"    s_{p} = tl.zeros([TAIL], tl.float32)" for p in names),
         whole=indent("\n".join(whole), " " * 8),
-        masked=indent("\n".join(masked), " " * 12),
+        masked=indent("\n".join(rest), " " * 12),
         partials=indent("\n".join(partials), " " * 4),
     )
 
@@ -216,7 +221,10 @@ def finish_text(parameters: tuple[str, ...]) -> str:
 
 def arguments_text(program: Program) -> str:
     """The arguments of a program's device function."""
-    return ", ".join([*program.inputs, *(f"p_{p}" for p in program.parameters)])
+    names = [*program.inputs, *(f"p_{p}" for p in program.parameters)]
+    if any(operation.over is not None for operation in program.operations):
+        names += ["inside", "count"]
+    return ", ".join(names)
 
 
 def slopes_target(lowered: Lowered) -> str:
@@ -231,18 +239,24 @@ def parameter_loads(program: Program) -> str:
 
 
 def loads(program: Program) -> list[str]:
-    return [f"{name} = tl.load({name}_ptr + start + lane).to(tl.float32)" for name in program.inputs]
+    """Every input as a tile of float32."""
+    return [
+        f"{name} = tl.load({name}_ptr + start + lane).to(tl.float32)" for name in program.inputs
+    ]
 
 
 def stores(names: Iterable[str], optional: bool) -> list[str]:
     """Stores; an optional one is left out where its pointer is None."""
-    stores = ((name, f"tl.store({name}_ptr + start + lane, {name})") for name in names)
-    return [f"if {n}_ptr is not None:\n    {s}" if optional else s for n, s in stores]
+    texts = ((name, f"tl.store({name}_ptr + start + lane, {name})") for name in names)
+    return [f"if {n}_ptr is not None:\n    {s}" if optional else s for n, s in texts]
 
 
 def masked(lines: Iterable[str]) -> list[str]:
     """The same loads and stores, of the lanes that are inside."""
-    inner = (re.sub(r"(tl\.load\(\w+ \+ start \+ lane)\)", r"\1, mask=inside, other=0.0)", t) for t in lines)
+    inner = (
+        re.sub(r"(tl\.load\(\w+ \+ start \+ lane)\)", r"\1, mask=inside, other=0.0)", t)
+        for t in lines
+    )
     return [re.sub(r"(tl\.store\(.*)\)$", r"\1, mask=inside)", t) for t in inner]
 
 

@@ -294,3 +294,27 @@ def gumbel_pdf(a):
 @triton.jit
 def arcsin_gate(a):
     return 0.5 + arcsin(smaller(larger(a, -1.0), 1.0)) * 0.3183098861837907
+
+
+# Statistics over the columns of a tile, where `inside` says which are there and `count` how many.
+
+
+@triton.jit
+def row_mean(z, inside, count):
+    return (tl.sum(tl.where(inside, z, 0.0), axis=1) / count)[:, None]
+
+
+@triton.jit
+def row_var(z, inside, count):
+    centred = z - row_mean(z, inside, count)
+    return row_mean(centred * centred, inside, count)
+
+
+@triton.jit
+def row_std(z, inside, count):
+    return tl.sqrt(row_var(z, inside, count))
+
+
+@triton.jit
+def row_rms(z, inside, count):
+    return tl.sqrt(row_mean(z * z, inside, count))

@@ -161,8 +161,9 @@ def _zeros(f: Function) -> list[float]:
     exact = [float(x) for x in _GRID[values == 0]]
     signs = np.sign(values)
     crossings = np.nonzero(signs[:-1] * signs[1:] < 0)[0]
-    roots = [optimize.brentq(lambda x: float(f(x)), _GRID[i], _GRID[i + 1]) for i in crossings]
-    return [round(x, 12) + 0.0 for x in (*exact[:100], *map(float, roots))]
+    brackets = [(_GRID[i], _GRID[i + 1]) for i in crossings]
+    roots = [optimize.root_scalar(lambda x: float(f(x)), bracket=ends).root for ends in brackets]
+    return [round(x, 12) + 0.0 for x in (*exact[:100], *roots)]
 
 
 def _jumps(slope: Function, x: float) -> bool:

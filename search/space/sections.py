@@ -131,22 +131,22 @@ def read_search(
 
 
 def _objectives(fields: Fields, task: Task | None) -> tuple[str, ...]:
-    """`score` and `cost`; the name of the task's own metric is another word for `score`."""
+    """`score` or `loss`, and `cost`; the name of the task's metric is another word for `score`."""
     found: list[str] = []
-    metric = task.metric if task else ""
-    words = tuple(dict.fromkeys((*OBJECTIVES, *([metric] if metric else ("accuracy", "loss")))))
+    metric = task.metric if task else "accuracy"
+    words = tuple(dict.fromkeys((metric, *OBJECTIVES)))
     items = fields.items("objectives", f"a list of {' and '.join(words)}")
     for item in items or []:
         word = item.data if isinstance(item.data, str) else ""
-        name = word if word in OBJECTIVES else "score" if word in words else ""
-        if not name:
-            by = f" ({task.name} is scored by {metric})" if task else ""
-            fields.problems.add(
-                item.place,
-                f"search.objectives: expected one of {', '.join(words)}{by}, got {said(item)}",
-            )
+        name = "score" if word == metric else word
+        if name not in OBJECTIVES:
+            expected = f"search.objectives: expected one of {', '.join(words)}"
+            fields.problems.add(item.place, f"{expected}, got {said(item)}")
         elif name in found:
             fields.problems.add(item.place, f"search.objectives: {shown(word)} stands twice")
+        elif {name, *found} >= {"score", "loss"}:
+            told = f"search.objectives: {metric} or loss; the report shows both"
+            fields.problems.add(item.place, told)
         else:
             found.append(name)
     if items == []:

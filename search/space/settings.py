@@ -20,7 +20,7 @@ STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 SAMPLERS = ("tpe", "random", "qmc", "gp", "cmaes", "nsgaii", "bruteforce")
 ONE_OBJECTIVE = ("cmaes",)
 """Samplers that refuse several objectives (Optuna 5.0)."""
-OBJECTIVES = ("score", "cost")
+OBJECTIVES = ("score", "loss", "cost")
 STOPPING = ("asha", "median")
 DEFAULT_SEEDS = (0, 1)
 DEVICES = ("auto", "cpu", "cuda")
@@ -47,7 +47,8 @@ class SearchSettings:
     """Candidates of the search; baselines come on top."""
     seed: int = 0
     objectives: tuple[str, ...] = ("score",)
-    """`score` (the task's metric) and `cost` (seconds of a step relative to ReLU)."""
+    """`score` (the task's metric) or `loss` (the validation loss in its place), and `cost`
+    (seconds of a step relative to ReLU)."""
     stopping: str | None = None
     """`asha` or `median` stops runs early; None trains every run to its end."""
 
@@ -95,6 +96,11 @@ class Space:
         if name in self.formulas:
             return parse(self.formulas[name], name)
         return CATALOG[name].expression
+
+    @property
+    def by_loss(self) -> bool:
+        """Whether the validation loss is the score, in place of the task's own metric."""
+        return "loss" in self.search.objectives
 
     def definition(self) -> dict[str, Any]:
         """What identifies the study, as JSON values: a change of it is another study.

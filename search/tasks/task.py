@@ -246,6 +246,11 @@ def find_task(name_or_path: str, relative_to: Path | None = None) -> Task:
     return task
 
 
+def scored_by_loss(task: Task) -> Task:
+    """The task with the validation loss as its score: lower is better."""
+    return replace(task, metric="loss", maximize=False, score=None)
+
+
 def _takes_options(task: Task, path: Path) -> None:
     """Raises TaskError unless `load` and `build` take every option by name."""
     for function, positional in ((task.load, 1), (task.build, 2)):

@@ -19,7 +19,7 @@ from torch import nn
 
 from search.activation import Activation
 from search.environment import worker_environment
-from search.errors import StudyError, TaskError
+from search.errors import StudyError
 from search.language.parser import parse
 from search.records import Point, Run
 from search.space.settings import Space
@@ -31,6 +31,7 @@ from search.tasks.task import (
     find_task,
     options_with,
     recipe_with,
+    scored_by_loss,
     splits_to,
 )
 from search.training.constant import constant_loss
@@ -61,10 +62,18 @@ class Training:
     recipe: Mapping[str, Any]
     data_root: str | None
     grid: Grid
+    by_loss: bool = False
+    """Whether the validation loss is the score."""
     device: str = "cpu"
     threads: int = 1
     in_step: bool = False
     """Whether all runs of the grid advance together, so that a scheduler can compare epochs."""
+
+
+def task_of(space: Space) -> Task:
+    """The space's task, scored as the space wants it."""
+    task = find_task(space.task, space.source.parent)
+    return scored_by_loss(task) if space.by_loss else task
 
 
 def training_of(space: Space, task: Task) -> Training:
@@ -86,6 +95,7 @@ def training_of(space: Space, task: Task) -> Training:
         recipe=space.recipe,
         data_root=space.data_root,
         grid=Grid(rates.grid, rates.default, space.seeds, rates.extend, task.maximize),
+        by_loss=space.by_loss,
         device="cuda" if resources.gpu and space.device != "cpu" else "cpu",
         threads=max(1, int(resources.cpu)),
         in_step=space.search.stopping is not None,
@@ -150,14 +160,16 @@ def prepare(training: Training) -> Prepared:
         json.dumps([dict(training.options), dict(training.recipe)], sort_keys=True),
         training.data_root,
         training.device,
+        training.by_loss,
     )
 
 
 @lru_cache(maxsize=1)
 def _prepared(
-    name: str, folder: Path, overrides: str, data_root: str | None, device: str
+    name: str, folder: Path, overrides: str, data_root: str | None, device: str, by_loss: bool
 ) -> Prepared:
     task = find_task(name, folder)
+    task = scored_by_loss(task) if by_loss else task
     options, recipe = json.loads(overrides)
     options = options_with(task, options)
     root = None if data_root is None else Path(data_root).expanduser()
@@ -185,16 +197,14 @@ def train_candidate(
         on_epoch: called after every epoch but a run's last, with `training.in_step` only.
 
     Raises:
-        TaskError: the task or its data cannot be used, by this candidate or any other. Any other
-            error is the candidate's own, and its outcome.
+        TaskError: the task or its data cannot be used. An error after that is the candidate's
+            own, and its outcome.
     """
     began = time.perf_counter()
     torch.set_num_threads(training.threads)
     prepared = prepare(training)
     try:
         outcome = _trained(prepared, training, job, on_run, on_epoch)
-    except TaskError:
-        raise
     except Exception as error:
         outcome = Outcome("failed", error_line(error))
     seconds = time.perf_counter() - began

@@ -1,0 +1,53 @@
+"""`python -m search.bench inspect [NAME|FORMULA …]`: kernels measured; here, read without a GPU."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from search.errors import run_cli
+
+
+def inspect_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", help="formulas or names; none: the whole catalogue")
+    parser.add_argument("--target", nargs="+", default=["sm_90"], help="sm_80, sm_90, gfx942")
+    parser.add_argument(
+        "--dtype", nargs="+", default=["bfloat16"], help="float32, bfloat16, float16"
+    )
+    parser.add_argument("--workers", type=int, help="processes that compile; default: all cores")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def inspect(options: argparse.Namespace) -> None:
+    from search.benchmarks import inspect as reading
+
+    found = reading.inspect(options.names, options.target, options.dtype, options.workers)
+    print(reading.as_json(found) if options.json else reading.table(found))
+
+
+Command = tuple[
+    str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]
+]
+COMMANDS: dict[str, Command] = {
+    "inspect": (
+        "instructions, registers, spills and access widths of compiled kernels, without a GPU",
+        inspect_arguments,
+        inspect,
+    ),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m search.bench", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, (summary, add_arguments, run) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        add_arguments(command)
+        command.set_defaults(run=run)
+    options = parser.parse_args()
+    options.run(options)
+    return 0
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,318 @@
+"""The Triton rendering, loaded: launches on CUDA and ROCm for float32, bfloat16 and float16.
+
+Tensors are walked in memory order: x may be dense in any order of its dimensions (channels_last,
+transposed), and u and dy that lie as x does are read in place. A tensor with gaps (a slice), an
+expanded dy and inputs of different orders are first copied into the order of x. What a kernel
+does not serve (float64, parameters of other shapes, some mixtures of statistics) runs in the torch
+rendering.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from search.kernels.program import Lowered, lower
+from search.kernels.torch_rendering import TorchRendering, load_torch
+from search.kernels.triton_build import OPTIONS, load_triton_source
+from search.kernels.triton_channels import render_channels
+from search.kernels.triton_code import render
+from search.kernels.triton_fusion import fuse
+from search.language.expression import Expression, Statistic, walk
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+ELEMENTS = 8  # of a thread: one 128-bit access in 16 bits, two in 32
+PROGRAMS = 8  # a processor, of a kernel that sums: 8 x 128 threads x 64 registers fill it
+_FINISH = 1024
+LONGEST = 8192  # features of a statistic in one tile; beyond, registers would spill
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Dense memory seen as [outer, channels, inner]."""
+
+    outer: int
+    channels: int
+    inner: int
+
+
+@dataclass(frozen=True, slots=True)
+class TritonRendering:
+    """The kernels of one expression; every layout is rendered when it is first met."""
+
+    expression: Expression
+    lowered: Lowered
+    reference: TorchRendering
+    _modules: dict[str, ModuleType] = field(default_factory=dict, repr=False)
+
+    def forward(self, tensors: Sequence[Tensor], channel_dim: int) -> Tensor:
+        if not self._serves(tensors, channel_dim):
+            return self.reference.forward(tensors, channel_dim)
+        inputs, parameters = self._split(tensors)
+        x, *others = _aligned(inputs)
+        y = torch.empty_like(x)
+        if x.numel():
+            with _device(x):
+                self._forward(x, (x, *others, *parameters, y), channel_dim)
+        return y
+
+    def backward(
+        self, dy: Tensor, tensors: Sequence[Tensor], channel_dim: int, needed: Sequence[bool]
+    ) -> Sequence[Tensor | None]:
+        if not self._serves((*tensors, dy), channel_dim) or not tensors[0].numel():
+            return self.reference.backward(dy, tensors, channel_dim, needed)
+        inputs, parameters = self._split(tensors)
+        x, *others, dy = _aligned((*inputs, dy))
+        gradients = [
+            torch.empty_like(t, memory_format=torch.preserve_format) if wanted else None
+            for t, wanted in zip((x, *others, *parameters), needed, strict=True)
+        ]
+        with _device(x):
+            self._backward((dy, x, *others), parameters, gradients, channel_dim)
+        return gradients
+
+    def _forward(self, x: Tensor, arguments: tuple[Tensor, ...], channel_dim: int) -> None:
+        if not self._tiled:
+            module, block = self._module("flat"), ELEMENTS * _threads()
+            tail = block * x.element_size() // 16
+            n = x.numel()
+            _launch(module.forward, (-(-n // block),), *arguments, n, block, tail)
+            return
+        tile = place_tile(memory(x, channel_dim), self._statistics)
+        module = self._module(tile.layout)
+        _launch(module.forward, (tile.tiles,), *arguments, *tile.arguments, warps=tile.warps)
+
+    def _backward(
+        self,
+        inputs: tuple[Tensor, ...],
+        parameters: tuple[Tensor, ...],
+        gradients: list[Tensor | None],
+        channel_dim: int,
+    ) -> None:
+        x, count = inputs[1], len(inputs) - 1
+        wanted, sums = gradients[:count], gradients[count:]
+        if not self._tiled:
+            self._flat_backward(inputs, parameters, wanted, sums)
+            return
+        tile = place_tile(memory(x, channel_dim), self._statistics)
+        groups = max(1, min(tile.tiles, _programs(x)) // tile.across)
+        channels, terms = tile.sizes[1], groups * tile.across
+        partials = _partials(x, sums, groups * channels)
+        module = self._module(tile.layout)
+        _launch(
+            module.gradients,
+            (terms,),
+            *(*inputs, *parameters, *wanted, partials, *tile.arguments),
+            warps=tile.warps,
+        )
+        if partials is not None:
+            targets = _targets(sums, parameters)
+            columns = min(64, _power_of_two(channels))
+            grid = (len(sums), -(-channels // columns))
+            _launch(module.finish, grid, partials, *targets, groups, channels, terms, 16, columns)
+
+    def _flat_backward(
+        self,
+        inputs: tuple[Tensor, ...],
+        parameters: tuple[Tensor, ...],
+        wanted: list[Tensor | None],
+        sums: list[Tensor | None],
+    ) -> None:
+        x, module = inputs[1], self._module("flat")
+        n, block = x.numel(), ELEMENTS * _threads()
+        tail = block * x.element_size() // 16
+        tiles = -(-n // block)
+        if not any(s is not None for s in sums):
+            arguments = (*inputs, *parameters, *wanted, n, block, tail)
+            _launch(module.input_gradients, (tiles,), *arguments)
+            return
+        programs = min(tiles, _programs(x))
+        partials = _partials(x, sums, programs)
+        arguments = (*inputs, *parameters, *wanted, partials, n, block, tail)
+        _launch(module.gradients, (programs,), *arguments)
+        targets = _targets(sums, parameters)
+        _launch(module.finish, (len(sums),), partials, *targets, programs, _FINISH)
+
+    @property
+    def _statistics(self) -> bool:
+        return any(isinstance(node, Statistic) for node in walk(self.expression.body))
+
+    @property
+    def _tiled(self) -> bool:
+        return self._statistics or bool(self._channels)
+
+    @property
+    def _channels(self) -> tuple[str, ...]:
+        return tuple(p.name for p in self.expression.trainable if p.scope == "channel")
+
+    def _module(self, layout: str) -> ModuleType:
+        module = self._modules.get(layout)
+        if module is None:
+            title = str(self.expression)
+            text = (
+                render(self.lowered, title)
+                if layout == "flat"
+                else render_channels(self.lowered, title, layout, self._channels)
+            )
+            module = self._modules[layout] = load_triton_source(text)
+        return module
+
+    def _split(self, tensors: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        n = len(self.expression.inputs)
+        return tuple(tensors[:n]), tuple(t.contiguous() for t in tensors[n:])
+
+    def _serves(self, tensors: Sequence[Tensor], channel_dim: int) -> bool:
+        x, scopes = tensors[0], self.expression.trainable
+        if any(t.dtype not in DTYPES for t in tensors):
+            return False
+        if self._statistics and not _in_a_row(self.expression, x, channel_dim):
+            return False
+        if any(t.device != x.device for t in tensors) or not (x.is_cuda or interpreted()):
+            return False
+        inputs, rest = self._split(tensors)
+        fits = all(t.shape == x.shape for t in (*inputs, *rest[len(scopes) :]))
+        return fits and all(
+            t.ndim == 0 or (p.scope == "channel" and t.numel() == x.shape[channel_dim] and x.ndim)
+            for p, t in zip(scopes, rest, strict=False)
+        )
+
+
+@cache
+def load_triton(expression: Expression) -> TritonRendering:
+    """The rendering of an expression; kernels are compiled at their first launch."""
+    reference = load_torch(lower(expression), str(expression))
+    return TritonRendering(expression, lower(expression, fuse), reference)
+
+
+def interpreted() -> bool:
+    """Whether Triton runs in its interpreter, on CPU tensors (TRITON_INTERPRET=1, for tests)."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def memory(x: Tensor, channel_dim: int) -> Shape:
+    """The dense tensor in memory order."""
+    channels = x.shape[channel_dim]
+    inner = x.stride(channel_dim) if channels > 1 else x.numel()
+    return Shape(x.numel() // (channels * inner), channels, inner)
+
+
+# --- memory ------------------------------------------------------------------------------------
+
+
+def _aligned(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Tensors of one order in memory, without gaps: the first's, if it has none."""
+    x, *others = tensors
+    if all(t.is_contiguous() for t in tensors):
+        return tuple(tensors)
+    if torch.empty_like(x, device="meta").stride() != x.stride():  # kept for dense tensors only
+        x = x.contiguous()
+    same = (
+        t if t.stride() == x.stride() else torch.empty_like(x, dtype=t.dtype).copy_(t)
+        for t in others
+    )
+    return x, *same
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """How tiles cover the memory."""
+
+    layout: str
+    sizes: tuple[int, ...]
+    """The kernel's arguments that say the shape; the channels are the second."""
+    rows: int
+    columns: int
+    across: int
+    """Programs side by side that share no partial sum: blocks of channels."""
+    tiles: int
+    warps: int = 4
+
+    @property
+    def arguments(self) -> tuple[int, ...]:
+        return (*self.sizes, self.rows, self.columns)
+
+
+def place_tile(shape: Shape, statistics: bool) -> Tile:
+    """Tiles for a shape; with statistics a tile holds all the channels of its rows."""
+    block, outer, channels, inner = ELEMENTS * _threads(), shape.outer, shape.channels, shape.inner
+    sizes = (outer, channels, inner)
+    if statistics and inner > 1:
+        columns = _power_of_two(channels)
+        rows = min(_power_of_two(inner), max(1, min(16, LONGEST // columns)))
+        tiles = outer * -(-inner // rows)
+        return Tile("across", sizes, rows, columns, 1, tiles, _warps(rows * columns))
+    if inner == 1:
+        columns = _power_of_two(channels)
+        columns = columns if statistics else min(columns, 256)
+        rows = min(_power_of_two(outer), max(1, block // columns))
+        across, warps = -(-channels // columns), _warps(rows * columns)
+        tiles = -(-outer // rows) * across
+        return Tile("last", sizes[:2], rows, columns, across, tiles, warps)
+    columns = min(_power_of_two(inner), block)
+    rows = min(_power_of_two(outer), block // columns)
+    tiles = -(-outer // rows) * -(-inner // columns) * channels
+    return Tile("first", sizes, rows, columns, channels, tiles)
+
+
+def _warps(elements: int) -> int:
+    """Enough that a thread has about ELEMENTS of them."""
+    return min(32 if _threads() == 128 else 16, max(4, 4 * elements // (ELEMENTS * _threads())))
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << max(0, n - 1).bit_length()
+
+
+def _partials(x: Tensor, sums: list[Tensor | None], each: int) -> Tensor | None:
+    if not any(s is not None for s in sums):
+        return None
+    return torch.empty(len(sums) * each, dtype=torch.float32, device=x.device)
+
+
+def _targets(sums: list[Tensor | None], parameters: tuple[Tensor, ...]) -> list[Tensor]:
+    """Where the finishing launch writes; a gradient that nobody asked for is thrown away."""
+    pairs = zip(sums, parameters, strict=True)
+    return [torch.empty_like(p) if s is None else s for s, p in pairs]
+
+
+# --- launches ----------------------------------------------------------------------------------
+
+
+@cache
+def _processors(device: int | None) -> int:
+    return (
+        torch.cuda.get_device_properties(device).multi_processor_count if device is not None else 1
+    )
+
+
+def _programs(x: Tensor) -> int:
+    """Programs of a kernel that sums: what the device runs at once, so the order is the device's."""
+    return PROGRAMS * _processors(x.device.index if x.is_cuda else None)
+
+
+@cache
+def _threads() -> int:
+    """Of a program: 4 warps."""
+    return 256 if torch.version.hip else 128
+
+
+def _device(x: Tensor) -> Any:
+    return torch.cuda.device(x.device) if x.is_cuda else torch.no_grad()
+
+
+def _launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, warps: int = 4) -> None:
+    kernel[grid](*arguments, **{**OPTIONS, "num_warps": warps})
+
+
+def _in_a_row(expression: Expression, x: Tensor, channel_dim: int) -> bool:
+    """Whether one tile can hold all the elements that each statistic reduces."""
+    statistics = [node for node in walk(expression.body) if isinstance(node, Statistic)]
+    over = all(node.over == "features" for node in statistics)
+    return over and x.ndim > 0 and x.shape[channel_dim] <= LONGEST
