@@ -123,8 +123,7 @@ def test_a_task_of_ones_own_lies_beside_the_file(tmp_path: Path) -> None:
     text = GOOD.replace("{name: digits, depth: 1}", "./my_task.py")
     assert load(tmp_path, text.replace("accuracy", "recall")).task == "./my_task.py"
     assert problems(tmp_path, text) == [
-        "s.yaml:12: search.objectives: expected one of score, cost, recall (mine is scored by"
-        " recall), got 'accuracy'"
+        "s.yaml:12: search.objectives: expected one of recall, score, loss, cost, got 'accuracy'"
     ]
     (line,) = problems(tmp_path, text.replace("my_task", "your_task").replace("accuracy", "score"))
     assert line.startswith("s.yaml:2: ") and "your_task.py: no such file" in line
@@ -419,15 +418,13 @@ MISTAKES = [
         "[accuracy, cost]",
         "[speed]",
         12,
-        "search.objectives: expected one of score, cost, accuracy (digits is"
-        " scored by accuracy), got 'speed'",
+        "search.objectives: expected one of accuracy, score, loss, cost, got 'speed'",
     ),
     (
         "[accuracy, cost]",
-        "[loss]",
+        "[loss, accuracy]",
         12,
-        "search.objectives: expected one of score, cost, accuracy (digits is"
-        " scored by accuracy), got 'loss'",
+        "search.objectives: accuracy or loss; the report shows both",
     ),
     ("[accuracy, cost]", "[accuracy, score]", 12, "search.objectives: 'score' stands twice"),
     (

@@ -215,14 +215,14 @@ def test_in_step_a_rate_with_a_diverged_seed_has_no_value():
 def test_in_step_a_stop_leaves_the_runs_where_they_are():
     bench = Bench(optimum=0.01)
 
-    class Enough(Exception):
+    class EnoughError(Exception):
         pass
 
     def on_epoch(epoch: int, *_: object) -> None:
         if epoch == 2:
-            raise Enough
+            raise EnoughError
 
-    with pytest.raises(Enough):
+    with pytest.raises(EnoughError):
         sweep(GRID, bench.start, on_epoch=on_epoch)
     assert max(epoch for epoch, _, _ in bench.steps) == 1
 

@@ -1,0 +1,1 @@
+"""Figures and the report: numbers from records first, then drawings of the numbers."""

@@ -30,6 +30,8 @@ _SECONDS = 120  # a compiler that takes longer has failed
 _DIGEST = 32
 # -ffast-math gains nothing measurable and breaks NaN, inf and sums' order.
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
+# gcc makes one call of sin(a) and cos(a), which has no vector form, unless it knows neither.
+_NO_SINCOS = tuple(f"-fno-builtin-{name}" for name in ("sin", "sinf", "cos", "cosf"))
 _LOG = logging.getLogger("search.kernels")
 
 
@@ -69,7 +71,7 @@ def _tried(path: str) -> Compiler | None:
         version = done.stdout.partition("\n")[0]
         vector = ("-fveclib=libmvec",) if "clang" in version else ()
         for openmp in ("-fopenmp", "-fopenmp-simd"):
-            flags = (*_FLAGS, openmp)
+            flags = (*_FLAGS, *_NO_SINCOS, openmp)
             if _links(path, (*flags, *vector, "-lmvec"), _MVEC_PROBE):
                 return Compiler(path, version, (*flags, *vector), libmvec=True)
             if _links(path, flags, "int probe(void) { return 0; }"):

@@ -30,7 +30,7 @@ class Kernel:
 
     name: str
     layout: str
-    """flat, last, first or rows."""
+    """flat, last, first or across."""
     machine: Machine
 
     @property
@@ -54,8 +54,10 @@ def compile_expression(name: str, dtype: str, target: str) -> Compiled:
     """The kernels of a formula or a catalogue name; `dtype` one of DTYPES."""
     expression = read_activation(name)
     saved = (*expression.inputs, *(p.name for p in expression.trainable))
-    if any(isinstance(node, Statistic) for node in walk(expression.body)):
-        return Compiled(name, dtype, target, (), saved, "statistics run in the torch rendering")
+    overs = {node.over for node in walk(expression.body) if isinstance(node, Statistic)}
+    if overs - {"features"}:
+        problem = "statistics over a sample or the tensor run in the torch rendering"
+        return Compiled(name, dtype, target, (), saved, problem)
     kernels = tuple(
         Kernel(kernel, layout, _compile(function, kernel, layout, expression, dtype, target))
         for layout, kernel, function in _functions(expression)
@@ -80,14 +82,16 @@ def _functions(expression: Expression) -> list[tuple[str, str, Any]]:
     """Layout, name and Triton function of every launch of a training step."""
     lowered, title = lower(expression, fuse), str(expression)
     channels = [p.name for p in expression.trainable if p.scope == "channel"]
-    if not channels:
+    statistics = any(isinstance(node, Statistic) for node in walk(expression.body))
+    if not channels and not statistics:
         module = load_triton_source(render(lowered, title))
         names = ["gradients", "finish"] if expression.trainable else ["input_gradients"]
         return [("flat", name, getattr(module, name)) for name in ("forward", *names)]
     found = []
-    for layout in ("last", "first"):
+    names = ["forward", "gradients", *(["finish"] if expression.trainable else [])]
+    for layout in ("last", "across" if statistics else "first"):
         module = load_triton_source(render_channels(lowered, title, layout, channels))
-        found += [(layout, n, getattr(module, n)) for n in ("forward", "gradients", "finish")]
+        found += [(layout, name, getattr(module, name)) for name in names]
     return found
 
 
@@ -101,7 +105,7 @@ def _compile(
     elif layout == "flat":
         constants = {"BLOCK": block, "TAIL": block // vector}
     else:
-        columns = 256 if layout == "last" else block
+        columns = block if layout == "first" else 256
         constants = {"ROWS": block // columns, "COLS": columns}
     types = {a: _type(a, DTYPES[dtype]) for a in function.arg_names}
     aligned = () if layout == "flat" else ("channels", "inner")

@@ -27,7 +27,7 @@ TARGETS: Mapping[str, tuple[str, int | str, int]] = {
 }
 """Name → Triton's backend, its architecture, threads of a warp."""
 OPTIONS: Mapping[str, Any] = {"num_warps": 4, "enable_fp_fusion": True}
-"""Of every launch; fused multiply-adds are asked for because Triton's default differs by version."""
+"""Of every launch; fused multiply-adds are asked for, as Triton's default differs by version."""
 THREADS = 128  # of a program on CUDA: 4 warps
 
 

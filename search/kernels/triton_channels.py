@@ -223,7 +223,7 @@ _FINISH_LAYER = """\
 
 
 def finish_text(parameters: tuple[str, ...], channels: Collection[str]) -> str:
-    """The second stage. partials: one [groups, channels] a parameter, or `terms` sums of a layer's."""
+    """The second stage. partials: [groups, channels] a parameter, or `terms` sums of a layer's."""
     text = _FINISH.format(pointers=", ".join(f"g_{p}_ptr" for p in parameters))
     for k, p in enumerate(parameters):
         text += (_FINISH_CHANNEL if p in channels else _FINISH_LAYER).format(k=k, p=p)

@@ -1,8 +1,8 @@
 """Rewrites of formulas that suit Triton: one exponential or reciprocal where two would do.
 
-They may call functions of `triton_functions.py` that the language does not have: `mish_gate`,
-`mish_slope`, `mirrored_sigmoid`, `logistic_pdf`. A rewrite stays only while every 16-bit input comes
-out as before (tests/test_triton_interpreted.py).
+They may call functions of `triton_functions.py` that the language does not have: `reciprocal`,
+`mish_gate`, `mish_slope`, `mirrored_sigmoid`, `logistic_pdf`. A rewrite stays only while every
+16-bit input comes out right (tests/test_triton_interpreted.py).
 """
 
 from __future__ import annotations

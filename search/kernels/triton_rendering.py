@@ -293,7 +293,7 @@ def _processors(device: int | None) -> int:
 
 
 def _programs(x: Tensor) -> int:
-    """Programs of a kernel that sums: what the device runs at once, so the order is the device's."""
+    """Programs of a kernel that sums: what the device runs at once, always the same number."""
     return PROGRAMS * _processors(x.device.index if x.is_cuda else None)
 
 

@@ -316,7 +316,7 @@ _ROWS = (
         "\\sin\\left({0}\\right)",
         range=(-1, 1),
         c="SIN({0})",
-        triton="tl.sin({0})",
+        triton="sin({0})",
     ),
     Primitive(
         "cos",
@@ -326,7 +326,7 @@ _ROWS = (
         "\\cos\\left({0}\\right)",
         range=(-1, 1),
         c="COS({0})",
-        triton="tl.cos({0})",
+        triton="cos({0})",
     ),
     Primitive(
         "sinc",

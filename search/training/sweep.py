@@ -102,15 +102,14 @@ def next_rate(rates: Sequence[float], best: float | None) -> float | None:
     if len(rates) < 2 or best not in (rates[0], rates[-1]):
         return None
     ratio = (rates[-1] / rates[0]) ** (1 / (len(rates) - 1))
-    exact = best * ratio if best == rates[-1] else best / ratio
+    step = ratio if best == rates[-1] else 1 / ratio
     for digits in (1, 3):
-        rounded = float(f"{exact:.{digits - 1}e}")
-        # Still at least half a step (in log) away from the edge: a very fine grid is not rounded
-        # back onto its own edge.
-        beyond = abs(math.log(rounded / best)) > 0.5 * math.log(ratio)
-        if abs(rounded / exact - 1) < 0.06 and beyond:
+        rounded = float(f"{best * step:.{digits - 1}e}")
+        # Not rounded back onto its own edge, as on a very fine grid.
+        beyond = math.log(rounded / best) / math.log(step) > 0.5
+        if beyond and abs(rounded / (best * step) - 1) < 0.06:
             return rounded
-    return exact
+    return best * step
 
 
 def why_diverged(runs: Iterable[Run]) -> str:
