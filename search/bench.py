@@ -1,9 +1,10 @@
-"""`python -m search.bench inspect [NAME|FORMULA …]`: kernels measured; here, read without a GPU."""
+"""`python -m search.bench COMMAND`: what things cost, measured or read."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 from search.errors import run_cli
 
@@ -25,6 +26,22 @@ def inspect(options: argparse.Namespace) -> None:
     print(reading.as_json(found) if options.json else reading.table(found))
 
 
+def trials_arguments(parser: argparse.ArgumentParser) -> None:
+    from search.benchmarks.trials import NAMES
+
+    parser.add_argument("space", type=Path, nargs="?", default=Path("spaces/gated.yaml"))
+    parser.add_argument("--names", nargs="+", default=list(NAMES), help="activations to train")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def trials(options: argparse.Namespace) -> None:
+    from search.benchmarks import trials as timing
+
+    ways = timing.compare(options.space, options.names, options.rounds)
+    print(timing.as_json(ways) if options.json else timing.table(ways))
+
+
 Command = tuple[
     str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]
 ]
@@ -33,6 +50,11 @@ COMMANDS: dict[str, Command] = {
         "instructions, registers, spills and access widths of compiled kernels, without a GPU",
         inspect_arguments,
         inspect,
+    ),
+    "trials": (
+        "runs per minute of a search, against one Ray Tune trial per (candidate, rate, seed)",
+        trials_arguments,
+        trials,
     ),
 }
 

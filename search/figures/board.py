@@ -66,6 +66,10 @@ def declaration_text(declared: Declaration) -> str:
 
 def leaderboard_heads(scale: Scale, formula: Callable[[str], Markup]) -> list[Head]:
     """The columns of the page's leaderboard."""
+    return [*_score_heads(scale, formula), *_cost_heads()]
+
+
+def _score_heads(scale: Scale, formula: Callable[[str], Markup]) -> list[Head]:
     return [
         Head("#", "rank by score", lambda r: Cell(str(r.rank or "–"), key=_key(r.rank))),
         Head("activation", "name or number, and formula", lambda r: _name_cell(r, formula), True),
@@ -95,6 +99,11 @@ def leaderboard_heads(scale: Scale, formula: Callable[[str], Markup]) -> list[He
             "learning rates around the best whose score stays within 1 % of it",
             lambda r: Cell(range_text(r) or "–"),
         ),
+    ]
+
+
+def _cost_heads() -> list[Head]:
+    return [
         Head(
             "parameters",
             "trainable numbers in the activations of the model",

@@ -85,10 +85,6 @@ def index_page(
         reasons=reasons.reasons if reasons else (),
         everything=listed,
         everything_total=len(trials),
-        everything_caption=(
-            "Every activation that was proposed, whatever became of it, with the choices of the "
-            "grammar that derive it."
-        ),
         settings_rows=settings.rows(),
         environment_rows=environment_rows(settings.environment),
         space_text=settings.space_text,

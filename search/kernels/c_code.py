@@ -14,6 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal
 
+from search.kernels.c_fusion import FUSED
 from search.kernels.program import Lowered, Operation, Program, Value
 from search.language.primitives import PRIMITIVES
 
@@ -168,11 +169,13 @@ def render_stage(stage: Stage, name: str) -> str:
     leaves = {n: f"v_{n}" for n in (*vectors, *stage.scalars)}
     inputs = [leaves[n] for n in vectors]
     outputs = (*stage.written, *(s.value for s in stage.sums))
+    before, inside = _split_invariant(stage)
     lines = [
         f"void {name}(long n, const REAL *const *in, const REAL *scalars, REAL *const *out) {{",
         *(f"  const REAL *restrict in_{n} = in[{k}];" for k, n in enumerate(inputs)),
         *(f"  const REAL {leaves[n]} = scalars[{k}];" for k, n in enumerate(stage.scalars)),
         *(f"  REAL *restrict out_{k} = out[{k}];" for k in range(len(outputs))),
+        *(f"  const __auto_type {op.target} = {_operation(op, leaves)};" for op in before),
         f"  n &= ~{LANES - 1}L;",
         '  _Pragma("omp simd")',
         "  for (long i = 0; i < n; i++) {",
@@ -188,8 +191,22 @@ def render_stage(stage: Stage, name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _split_invariant(stage: Stage) -> tuple[list[Operation], list[Operation]]:
+    """The operations on parameters per layer alone, computed once, and those of the loop."""
+    known: set[Value] = set(stage.scalars)
+    before, inside = [], []
+    for op in stage.operations:
+        if all(isinstance(a, float) or a in known for a in op.arguments):
+            known.add(op.target)
+            before.append(op)
+        else:
+            inside.append(op)
+    return before, inside
+
+
 def _operation(operation: Operation, leaves: Mapping[str, str]) -> str:
-    text = PRIMITIVES[operation.function].c
+    name = operation.function
+    text = FUSED[name] if name in FUSED else PRIMITIVES[name].c
     return text.format(*(_value(value, leaves) for value in operation.arguments))
 
 

@@ -52,7 +52,7 @@ INLINE minimum(REAL a, REAL b) { return a > b ? b : (b != b ? b : a); }
 INLINE at_most(REAL a, REAL bound) { return a > bound ? bound : a; }
 INLINE at_least(REAL a, REAL bound) { return a < bound ? bound : a; }
 INLINE relu(REAL a) { return a < 0 ? R(0) : a; }
-INLINE step(REAL a) { return a > 0 ? R(1) : (a != a ? a : R(0)); }
+INLINE step(REAL a) { return (a > 0 ? R(1) : R(0)) + (a != a ? a : R(0)); }
 INLINE sign(REAL a) { return a > 0 ? R(1) : (a < 0 ? R(-1) : a); }
 
 #if SINGLE
@@ -200,11 +200,28 @@ INLINE gumbel_pdf(REAL a) {
   return e * exp_low(-e);
 }
 
-INLINE sinc(REAL a) { return a == 0 ? R(1) : SIN(a) / (a == 0 ? R(1) : a); }
+/* No call inside a choice: a compiler may leave it in a branch. */
+INLINE sinc(REAL a) { return SIN(a) / (a == 0 ? R(1) : a) + (a == 0 ? R(1) : R(0)); }
 INLINE arctan_gate(REAL a) {
   REAL t = ATAN(R(1) / ABS(a)) * (R(1) / PI);
   return a > 0 ? R(1) - t : t;
 }
 INLINE arcsin_gate(REAL a) {
   return R(0.5) + ASIN(at_most(at_least(a, R(-1)), R(1))) * (R(1) / PI);
+}
+
+/* tanh(softplus(a)) = w / (w + 2), w = n (n + 2), n = exp(a); its distance from 1; sigmoid(a) from
+ * the same exponential. Beyond 20 all are 1 (0) to 2e-9, and w does not overflow. */
+INLINE mish_power(REAL a) { return exp_low(at_most(a, R(20))); }
+INLINE mish_gate(REAL a) {
+  REAL n = mish_power(a), w = n * (n + R(2));
+  return w * (R(1) / (w + R(2)));
+}
+INLINE mish_rest(REAL a) {
+  REAL n = mish_power(a), w = n * (n + R(2));
+  return R(2) * (R(1) / (w + R(2)));
+}
+INLINE mish_sigmoid(REAL a) {
+  REAL n = mish_power(a);
+  return n / (n + R(1));
 }

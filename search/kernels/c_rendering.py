@@ -14,6 +14,7 @@ from torch import Tensor
 
 from search.kernels.c_build import Compiler, build_batch, load_blocks
 from search.kernels.c_code import render, split_stages
+from search.kernels.c_fusion import fuse
 from search.kernels.c_passes import IO, WIDE, Passes, dense, load_passes, run_flat, run_passes
 from search.kernels.program import Lowered, lower
 from search.kernels.torch_rendering import TorchRendering
@@ -134,9 +135,10 @@ def _gradients(
 
 
 def load_c(
-    compiler: Compiler, expression: Expression, lowered: Lowered, reference: TorchRendering
+    compiler: Compiler, expression: Expression, reference: TorchRendering
 ) -> CRendering | None:
     """The C rendering of an expression; None when it has more values than c_blocks.c holds."""
+    lowered = lower(expression, fuse)
     per_channel = _per_channel(expression)
     for backward, program in enumerate((lowered.forward, lowered.backward)):
         for stage in split_stages(program, per_channel, backward=bool(backward)):
@@ -150,7 +152,7 @@ def build_renderings(
     compiler: Compiler, expressions: Iterable[Expression], dtype: torch.dtype
 ) -> int:
     """Build the kernels of many expressions in one library; the number that the cache lacked."""
-    texts = [render(lower(e), _per_channel(e)) for e in expressions]
+    texts = [render(lower(e, fuse), _per_channel(e)) for e in expressions]
     return build_batch(compiler, texts, _precision(dtype))
 
 

@@ -120,8 +120,7 @@ def _load_c(expression: Expression, kernel: str, dtype: torch.dtype) -> CRenderi
     try:
         if compiler is None or not serves_dtype(compiler, dtype):
             return None
-        lowered = lower(expression)
-        rendering = load_c(compiler, expression, lowered, load_torch(lowered, str(expression)))
+        rendering = load_c(compiler, expression, load_torch(lower(expression), str(expression)))
         if rendering is not None:
             rendering.prepare(dtype)
         return rendering

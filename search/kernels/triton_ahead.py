@@ -99,17 +99,20 @@ def _compile(
     function: Any, name: str, layout: str, expression: Expression, dtype: str, target: str
 ) -> Machine:
     block = warp_size(target) * WARPS * ELEMENTS
+    warps = WARPS
     vector = 4 if dtype == "float32" else 8
     if name == "finish":
         constants = {"BLOCK": 1024} if layout == "flat" else {"ROWS": 16, "COLS": 64}
     elif layout == "flat":
         constants = {"BLOCK": block, "TAIL": block // vector}
+    elif layout == "across":
+        constants, warps = {"ROWS": 16, "COLS": 256}, 4 * WARPS * 32 // warp_size(target)
     else:
         columns = block if layout == "first" else 256
         constants = {"ROWS": block // columns, "COLS": columns}
     types = {a: _type(a, DTYPES[dtype]) for a in function.arg_names}
     aligned = () if layout == "flat" else ("channels", "inner")
-    return compile_ahead(function, types, constants, target, aligned)
+    return compile_ahead(function, types, constants, target, aligned, warps)
 
 
 def _type(argument: str, dtype: str) -> str:

@@ -26,9 +26,8 @@ TARGETS: Mapping[str, tuple[str, int | str, int]] = {
     "gfx942": ("hip", "gfx942", 64),
 }
 """Name → Triton's backend, its architecture, threads of a warp."""
-OPTIONS: Mapping[str, Any] = {"num_warps": 4, "enable_fp_fusion": True}
+OPTIONS: dict[str, Any] = {"num_warps": 4, "enable_fp_fusion": True}
 """Of every launch; fused multiply-adds are asked for, as Triton's default differs by version."""
-THREADS = 128  # of a program on CUDA: 4 warps
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +62,7 @@ def compile_ahead(
     constants: Mapping[str, Any],
     target: str,
     aligned: Iterable[str] = (),
+    warps: int = 4,
 ) -> Machine:
     """Compile for a target of `TARGETS` without a GPU.
 
@@ -86,7 +86,9 @@ def compile_ahead(
         constexprs={(names.index(name),): value for name, value in constants.items()},
         attrs={(i,): [["tt.divisibility", 16]] for i in multiples},
     )
-    compiled = triton.compile(source, target=GPUTarget(*TARGETS[target]), options=dict(OPTIONS))
+    compiled = triton.compile(
+        source, target=GPUTarget(*TARGETS[target]), options=OPTIONS | {"num_warps": warps}
+    )
     asm: Any = compiled.asm
     return read_isa(asm["amdgcn"]) if "amdgcn" in asm else read_cubin(asm["cubin"], asm["ptx"])
 

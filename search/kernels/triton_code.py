@@ -84,7 +84,7 @@ def operation_text(operation: Operation, parameters: set[str]) -> str:
         argument = value_text(operation.arguments[0], parameters)
         return f"row_{operation.function}({argument}, inside, count)"
     text = PRIMITIVES[operation.function].triton if operation.function in PRIMITIVES else ""
-    text = text or f"{operation.function}({{0}})"
+    text = text or f"{operation.function}({{0}})"  # of a rewrite
     # A function wants tensors; operators and choices take literals as they are.
     wrap = re.match(r"[\w.]+\(", text) is not None and not text.startswith("tl.where(")
     wrap = wrap or all(isinstance(value, float) for value in operation.arguments)

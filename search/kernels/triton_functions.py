@@ -117,14 +117,14 @@ def far_angle(a):
 
 @triton.jit
 def reduced_angle(a):
-    # a - quarters * pi/2, with pi/2 in three parts whose products with up to 2**13 are exact. A
-    # tile with a larger angle takes the long way as a whole.
+    # a - quarters * pi/2, with pi/2 in three parts whose products with up to 2**13 are exact; NaN
+    # for an infinite a. A tile with a larger angle takes the long way as a whole.
     turns = tl.floor(a * 0.6366197723675814 + 0.5)
     quarters = turns.to(tl.int32)
     rest = ((a - turns * 1.5703125) - turns * 4.837512969970703e-4) - turns * 7.549789954891882e-8
     if tl.max(tl.abs(a) + tl.zeros([1], tl.float32)) > 8192.0:
         far_rest, far_quarters = far_angle(a)
-        far = tl.abs(a) > 8192.0
+        far = (tl.abs(a) > 8192.0) & (tl.abs(a) < float("inf"))
         rest = tl.where(far, far_rest, rest)
         quarters = tl.where(far, far_quarters, quarters)
     return rest, quarters
@@ -146,15 +146,23 @@ def wave(rest, quarters):
 
 
 @triton.jit
+def sin_at(angle):
+    return wave(angle[0], angle[1])
+
+
+@triton.jit
+def cos_at(angle):
+    return wave(angle[0], angle[1] + 1)
+
+
+@triton.jit
 def sin(a):
-    rest, quarters = reduced_angle(a)
-    return tl.where(tl.abs(a) < float("inf"), wave(rest, quarters), float("nan"))
+    return sin_at(reduced_angle(a))
 
 
 @triton.jit
 def cos(a):
-    rest, quarters = reduced_angle(a)
-    return tl.where(tl.abs(a) < float("inf"), wave(rest, quarters + 1), float("nan"))
+    return cos_at(reduced_angle(a))
 
 
 @triton.jit

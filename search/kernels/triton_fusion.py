@@ -1,7 +1,7 @@
 """Rewrites of formulas that suit Triton: one exponential or reciprocal where two would do.
 
 They may call functions of `triton_functions.py` that the language does not have: `reciprocal`,
-`mish_gate`, `mish_slope`, `mirrored_sigmoid`, `logistic_pdf`. A rewrite stays only while every
+`reduced_angle`, `sin_at`, `cos_at`, `mish_gate`, `mish_slope`, `mirrored_sigmoid`, `logistic_pdf`. A rewrite stays only while every
 16-bit input comes out right (tests/test_triton_interpreted.py).
 """
 
@@ -34,6 +34,8 @@ def _local(node: Node) -> Node:
     match node:
         case Call("exp", (argument,)):
             return Call("exp2", (scaled(argument, _LOG2_E),))
+        case Call("sin" | "cos" as wave, (argument,)):  # of one angle, reduced once
+            return Call(f"{wave}_at", (Call("reduced_angle", (argument,)),))
         case Call("div", (Number(1.0), divisor)):
             return Call("reciprocal", (divisor,))
         case Call("tanh", (Call("softplus", (inner,)),)):

@@ -1,0 +1,89 @@
+"""The plain alternative that `bench trials` measures against; run as `python -m` on its own.
+
+What one writes in an afternoon: one Ray Tune trial per (candidate, rate, seed), Tune's defaults (a
+fresh process for every trial), activations composed of torch operations. Data, model, loop and
+recipe are ours, so that the trainings are the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from search.language.expression import Expression
+from search.language.parser import parse
+from search.space.space import load_space
+from search.training.candidate import prepare, task_of, training_of
+from search.training.loop import train
+
+
+class Composed(nn.Module):
+    """A pointwise formula without per-channel parameters, differentiated by torch's autograd."""
+
+    def __init__(self, expression: Expression):
+        super().__init__()
+        from search.kernels.formula import load_formula
+
+        self.program = load_formula(expression).reference.program_forward  # type: ignore[attr-defined]
+        self.values = nn.ParameterList(
+            nn.Parameter(torch.tensor(p.initial)) for p in expression.trainable
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        rest = tuple(range(1 - x.ndim, 0))
+        dims = {"features": (-1,), "sample": rest, "tensor": (-x.ndim, *rest)}
+        return self.program(x, *self.values, **dims)
+
+
+def trainable(config: dict[str, Any]) -> dict[str, Any]:
+    """One run, in a process of its own."""
+    torch.set_num_threads(1)
+    space = load_space(config["space"], config["overrides"])
+    prepared = prepare(training_of(space, task_of(space)))
+    expression = parse(config["expression"])
+    run = train(
+        prepared.task,
+        prepared.splits,
+        lambda: Composed(expression),
+        options=prepared.options,
+        recipe=prepared.recipe,
+        learning_rate=config["rate"],
+        seed=config["seed"],
+    )
+    return {"score": -1.0 if run.score is None else run.score}
+
+
+def main() -> None:
+    import ray
+    from ray import tune
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("space", type=Path)
+    parser.add_argument("--set", action="append", default=[])
+    options = parser.parse_args()
+    space = load_space(options.space, options.set)
+    shared = {"space": options.space.resolve(), "overrides": options.set}
+    names = [str(space.baseline(name)) for name in space.baselines]
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    trials = [
+        {**shared, "expression": expression, "rate": rate, "seed": seed}
+        for expression, rate, seed in product(names, space.learning_rate.grid, space.seeds)
+    ]
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"cpu": 1}),
+        param_space=tune.grid_search(trials),  # type: ignore[arg-type]
+        tune_config=tune.TuneConfig(metric="score", mode="max"),
+        run_config=tune.RunConfig(verbose=0, storage_path=tempfile.mkdtemp()),
+    )
+    results = tuner.fit()
+    print(len(results), "runs,", results.num_errors, "errors")
+
+
+if __name__ == "__main__":
+    main()
