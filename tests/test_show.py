@@ -46,6 +46,13 @@ def test_monotonicity_and_moments():
     assert relu.minimum is None or relu.minimum[1] == 0
 
 
+def test_a_statistic_within_a_statistic_is_that_of_a_normal_row():
+    """rms(x - mean(x)) is 1 under N(0, 1), whatever points are asked for."""
+    found = facts(parse("x * rms(x - mean(x))"))
+    assert (found.mean, found.variance) == pytest.approx((0, 1), abs=1e-3)
+    assert found.slope_at_zero == pytest.approx(1, abs=1e-3)
+
+
 def test_the_lines_name_derivatives_twins_and_parameters():
     lines = dict(describe(parse("x * sigmoid(s * x) where s = 1 per layer")))
     assert lines["d/ds"] == "x ** 2 * sigmoid(-(s * x)) * sigmoid(s * x)"

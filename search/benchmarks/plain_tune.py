@@ -8,6 +8,7 @@ recipe are ours, so that the trainings are the same.
 from __future__ import annotations
 
 import argparse
+import logging
 import tempfile
 from itertools import product
 from pathlib import Path
@@ -70,7 +71,7 @@ def main() -> None:
     space = load_space(options.space, options.set)
     shared = {"space": options.space.resolve(), "overrides": options.set}
     names = [str(space.baseline(name)) for name in space.baselines]
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     trials = [
         {**shared, "expression": expression, "rate": rate, "seed": seed}
         for expression, rate, seed in product(names, space.learning_rate.grid, space.seeds)

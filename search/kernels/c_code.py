@@ -180,10 +180,7 @@ def render_stage(stage: Stage, name: str) -> str:
         '  _Pragma("omp simd")',
         "  for (long i = 0; i < n; i++) {",
         *(f"    const REAL {n} = in_{n}[i];" for n in inputs),
-        *(
-            f"    const __auto_type {op.target} = {_operation(op, leaves)};"
-            for op in stage.operations
-        ),
+        *(f"    const __auto_type {op.target} = {_operation(op, leaves)};" for op in inside),
         *(f"    out_{k}[i] = {_value(value, leaves)};" for k, value in enumerate(outputs)),
         "  }",
         "}",

@@ -211,7 +211,8 @@ INLINE arcsin_gate(REAL a) {
 }
 
 /* tanh(softplus(a)) = w / (w + 2), w = n (n + 2), n = exp(a); its distance from 1; sigmoid(a) from
- * the same exponential. Beyond 20 all are 1 (0) to 2e-9, and w does not overflow. */
+ * the same exponential. Beyond 20 all are 1 (0) to 2e-9 (9e-18), and
+ * w does not overflow. */
 INLINE mish_power(REAL a) { return exp_low(at_most(a, R(20))); }
 INLINE mish_gate(REAL a) {
   REAL n = mish_power(a), w = n * (n + R(2));
@@ -219,7 +220,7 @@ INLINE mish_gate(REAL a) {
 }
 INLINE mish_rest(REAL a) {
   REAL n = mish_power(a), w = n * (n + R(2));
-  return R(2) * (R(1) / (w + R(2)));
+  return a > R(20) ? R(0) : R(2) * (R(1) / (w + R(2)));
 }
 INLINE mish_sigmoid(REAL a) {
   REAL n = mish_power(a);

@@ -59,6 +59,6 @@ def _widen(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
 
 def _fit(gradient: Tensor, like: Tensor) -> Tensor:
     """Summed over the elements that share a parameter, or spread over those that share a value."""
-    if gradient.numel() < like.numel():
+    if 0 < gradient.numel() < like.numel():  # an empty one sums to zeros
         return gradient.expand(like.shape)
     return gradient.sum_to_size(like.shape)

@@ -1,8 +1,8 @@
 """Rewrites of formulas that suit Triton: one exponential or reciprocal where two would do.
 
 They may call functions of `triton_functions.py` that the language does not have: `reciprocal`,
-`reduced_angle`, `sin_at`, `cos_at`, `mish_gate`, `mish_slope`, `mirrored_sigmoid`, `logistic_pdf`. A rewrite stays only while every
-16-bit input comes out right (tests/test_triton_interpreted.py).
+`reduced_angle`, `sin_at`, `cos_at`, `mish_gate`, `mish_slope`, `mirrored_sigmoid`, `logistic_pdf`.
+A rewrite stays only while every 16-bit input comes out right (tests/interpreted).
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class TritonRendering:
     _modules: dict[str, ModuleType] = field(default_factory=dict, repr=False)
 
     def forward(self, tensors: Sequence[Tensor], channel_dim: int) -> Tensor:
-        if not self._serves(tensors, channel_dim):
+        if not self.serves(tensors, channel_dim):
             return self.reference.forward(tensors, channel_dim)
         inputs, parameters = self._split(tensors)
         x, *others = _aligned(inputs)
@@ -66,9 +66,12 @@ class TritonRendering:
     def backward(
         self, dy: Tensor, tensors: Sequence[Tensor], channel_dim: int, needed: Sequence[bool]
     ) -> Sequence[Tensor | None]:
-        if not self._serves((*tensors, dy), channel_dim) or not tensors[0].numel():
+        if not self.serves((*tensors, dy), channel_dim):
             return self.reference.backward(dy, tensors, channel_dim, needed)
         inputs, parameters = self._split(tensors)
+        if not inputs[0].numel():
+            pairs = zip(tensors, needed, strict=True)
+            return [torch.zeros_like(t) if wanted else None for t, wanted in pairs]
         x, *others, dy = _aligned((*inputs, dy))
         gradients = [
             torch.empty_like(t, memory_format=torch.preserve_format) if wanted else None
@@ -168,7 +171,8 @@ class TritonRendering:
         n = len(self.expression.inputs)
         return tuple(tensors[:n]), tuple(t.contiguous() for t in tensors[n:])
 
-    def _serves(self, tensors: Sequence[Tensor], channel_dim: int) -> bool:
+    def serves(self, tensors: Sequence[Tensor], channel_dim: int) -> bool:
+        """Whether a kernel takes these tensors; the torch rendering does otherwise."""
         x, scopes = tensors[0], self.expression.trainable
         if any(t.dtype not in DTYPES for t in tensors):
             return False

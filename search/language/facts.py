@@ -14,6 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import integrate, optimize
+from scipy.special import ndtri
 
 from search.language.derivative import derivative
 from search.language.evaluate import evaluate
@@ -88,17 +89,21 @@ def _numeric(node: Node, expression: Expression) -> Function:
 
 def _freeze(expression: Expression) -> Expression:
     """Every statistic replaced by its value on a N(0, 1) row (10,001 normal quantiles)."""
-    from scipy.special import ndtri
-
     folded = fold_fixed(expression)
     row = ndtri((np.arange(10_001) + 0.5) / 10_001)
     inputs = {"x": row, "u": np.ones_like(row)}
-    values: dict[Node, Node] = {
-        node: Number(float(evaluate(node, inputs, expression.initial).ravel()[0]))
-        for node in walk(folded.body)
-        if isinstance(node, Statistic)
-    }
-    return Expression(substitute(folded.body, values), folded.parameters)
+
+    def frozen(node: Node) -> Node:
+        match node:
+            case Statistic():  # as a whole: a statistic within it sees the same row
+                value = evaluate(node, inputs, expression.initial)
+                return Number(float(value.ravel()[0]))
+            case Call(function, arguments):
+                return Call(function, tuple(frozen(a) for a in arguments))
+            case _:
+                return node
+
+    return Expression(frozen(folded.body), folded.parameters)
 
 
 def _minimum(f: Function) -> tuple[float, float] | None:
