@@ -37,5 +37,5 @@ TASK = image_task(
     read,
     classes=10,
     model="cnn",
-    recipe=Recipe(optimizer="sgd", momentum=0.9, batch_size=128, epochs=8, schedule="cosine"),
+    recipe=Recipe(optimizer="sgd", momentum=0.9, batch_size=64, epochs=8, schedule="cosine"),
 )
