@@ -30,8 +30,10 @@ _SECONDS = 120  # a compiler that takes longer has failed
 _DIGEST = 32
 # -ffast-math gains nothing measurable and breaks NaN, inf and sums' order.
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared")
-# gcc makes one call of sin(a) and cos(a), which has no vector form, unless it knows neither.
+# gcc makes one call of sin(a) and cos(a), which has no vector form, unless it knows neither; and
+# it moves what one branch of a choice needs into that branch, which a loop of vectors cannot have.
 _NO_SINCOS = tuple(f"-fno-builtin-{name}" for name in ("sin", "sinf", "cos", "cosf"))
+_GCC_ONLY = "-fno-tree-sink"
 _LOG = logging.getLogger("search.kernels")
 
 
@@ -70,8 +72,9 @@ def _tried(path: str) -> Compiler | None:
         done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20)
         version = done.stdout.partition("\n")[0]
         vector = ("-fveclib=libmvec",) if "clang" in version else ()
+        common = (*_FLAGS, *_NO_SINCOS, *(() if "clang" in version else (_GCC_ONLY,)))
         for openmp in ("-fopenmp", "-fopenmp-simd"):
-            flags = (*_FLAGS, *_NO_SINCOS, openmp)
+            flags = (*common, openmp)
             if _links(path, (*flags, *vector, "-lmvec"), _MVEC_PROBE):
                 return Compiler(path, version, (*flags, *vector), libmvec=True)
             if _links(path, flags, "int probe(void) { return 0; }"):

@@ -61,11 +61,22 @@ def require_files(
             download()
         failure = "the download did not bring them"
     except (OSError, RuntimeError, HTTPException, EOFError, ImportError) as error:
-        failure = f"the download failed ({' '.join(f'{type(error).__name__}: {error}'.split())})"
+        # torchvision tells of every mirror it tried, over several lines; the last word is enough.
+        words = f"{type(error).__name__}: {error}".split()
+        failure = f"the download failed ({shortened(' '.join(words))})"
     if found := find_files(names, folders):
         return found
     places = " or ".join(map(str, folders))
     raise TaskError(f"{task}: no {names[0]} (nor .gz) in {places}, and {failure}; {advice}")
+
+
+def shortened(text: str, longest: int = 90) -> str:
+    """The end of a long text, where an error says what happened.
+
+    >>> shortened("abcdef", longest=4)
+    '…def'
+    """
+    return text if len(text) <= longest else "…" + text[1 - longest :]
 
 
 @contextmanager
