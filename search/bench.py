@@ -17,12 +17,15 @@ def inspect_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workers", type=int, help="processes that compile; default: all cores")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--budget", type=Path, help="write what tests/test_triton_code.py holds")
 
 
 def inspect(options: argparse.Namespace) -> None:
     from search.benchmarks import inspect as reading
 
     found = reading.inspect(options.names, options.target, options.dtype, options.workers)
+    if options.budget:
+        reading.write_budget(found, options.budget)
     print(reading.as_json(found) if options.json else reading.table(found))
 
 

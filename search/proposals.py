@@ -19,7 +19,7 @@ PATIENCE = 10
 """Proposals in a row that a sampler may waste on known or rejected candidates."""
 LISTABLE = 20_000
 """The largest finite space whose candidates are listed when its sampler finds nothing new."""
-HOPELESS = 1000
+HOPELESS = 300
 """Proposals in a row without a candidate worth training, after which the search ends."""
 SECONDS = 0.5
 """How long the driver may look for a candidate while workers wait for its answers."""

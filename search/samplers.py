@@ -131,20 +131,23 @@ class QuasiRandomStart(BaseSampler):
         self.quasi_random = QuasiRandomSampler(seed)
         self.start = start
         self.then = then
+        self.now: BaseSampler = self.quasi_random
 
-    def _now(self, study: Study) -> BaseSampler:
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Decide, once for all choices of the trial."""
         told = study.get_trials(deepcopy=False, states=TELLING)
-        return self.then if len(told) >= self.start else self.quasi_random
+        self.now = self.then if len(told) >= self.start else self.quasi_random
+        self.then.before_trial(study, trial)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        return self._now(study).infer_relative_search_space(study, trial)
+        return self.now.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._now(study).sample_relative(study, trial, search_space)
+        return self.now.sample_relative(study, trial, search_space)
 
     def sample_independent(
         self,
@@ -153,11 +156,7 @@ class QuasiRandomStart(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        sampler = self._now(study)
-        return sampler.sample_independent(study, trial, param_name, param_distribution)
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self.then.before_trial(study, trial)
+        return self.now.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(
         self,
@@ -183,15 +182,13 @@ class AskedBruteForceSampler(BruteForceSampler):
 
 
 def _tpe(own: int, seed: int, trials: int) -> BaseSampler:
-    # group: choices that occur together are modelled together; without it only those that every
-    # trial has are, and all the others one by one. constant_liar: running trials repel, or
-    # parallel workers are sent to the same place.
+    # constant_liar: running trials repel, or parallel workers are sent to the same place.
+    # 4 candidates instead of Optuna's 24: with few alternatives the best of 24 draws is nearly
+    # always the same, and 40 % of its proposals were duplicates instead of 12 % (80 simulated
+    # searches of gated.yaml), found nothing better. Groups of choices (`group`) found nothing
+    # better either, at twice the time.
     tpe = TPESampler(
-        n_startup_trials=0,
-        multivariate=True,
-        group=True,
-        constant_liar=True,
-        seed=own,
+        n_startup_trials=0, multivariate=True, constant_liar=True, n_ei_candidates=4, seed=own
     )
     return QuasiRandomStart(seed, startup(trials), tpe)
 

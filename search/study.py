@@ -88,6 +88,7 @@ class Study:
         self._held: dict[int, dict[str, Any]] = {}
         self.release(counted=True)
         self._enqueue_baselines()
+        self._waiting = {kind: _count_waiting(study) for kind, study in database.studies}
         self.trials = {trial.number: trial for trial in records(database)}
 
     # --- what is known ---------------------------------------------------------------------------
@@ -123,12 +124,9 @@ class Study:
 
     def is_complete(self) -> bool:
         """Whether nothing is left to train: no sampler is asked to tell."""
-        waiting = any(
-            study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-            for _, study in self._database.studies
-        )
         searches = self.space.grammar is not None and not self.exhausted
-        return not waiting and not (searches and self.trained() < self.space.search.trials)
+        wants = searches and self.trained() < self.space.search.trials
+        return not wants and not any(self._waiting.values())
 
     @property
     def exhausted(self) -> str:
@@ -152,7 +150,8 @@ class Study:
     def next_waiting(self) -> Launch | None:
         """A baseline, or a trial to go on with: what needs no sampler."""
         for baselines, study in reversed(self._database.studies):
-            while study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            while self._waiting[baselines]:
+                self._waiting[baselines] -= 1
                 launch = self._pop(baselines, study)
                 if launch is not None:
                     return launch
@@ -376,6 +375,10 @@ def values_of(trial: Trial, objectives: Sequence[str]) -> list[float]:
     """The objectives' values; NaN where there is none."""
     found = [trial.cost if objective == "cost" else trial.score for objective in objectives]
     return [math.nan if value is None else float(value) for value in found]
+
+
+def _count_waiting(study: optuna.Study) -> int:
+    return len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
 
 def _continues(study: optuna.Study, number: int) -> bool:

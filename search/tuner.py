@@ -237,9 +237,11 @@ class _Errors(_Unsaved, tune.Callback):
         self.driver = driver
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        error = trial.get_pickled_error() or trial.get_error() or "the worker died"
-        lines = [text.strip() for text in str(error).splitlines() if text.strip()]
-        self.driver.on_error(trial.trial_id, lines[-1] if lines else type(error).__name__)
+        # Tune's own readers look in the storage, where nothing is copied to.
+        path = Path(trial.error_file or "")
+        lines = path.read_text(errors="replace").split("\n") if path.is_file() else []
+        told = [line.strip() for line in lines if line.strip()]
+        self.driver.on_error(trial.trial_id, told[-1] if told else "the worker died")
 
 
 def _tuner(

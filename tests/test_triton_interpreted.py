@@ -11,13 +11,13 @@ import pytest
 
 pytest.importorskip("triton")
 ROOT = Path(__file__).resolve().parent.parent
+FOLDER = "tests/interpreted"
 
 
 @pytest.mark.parametrize("which", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
 def test_kernels_in_the_interpreter(which: str):
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/interpreted"]
-        + ["-m", which],
+        (sys.executable, "-m", "pytest", "-q", "-pno:cacheprovider", f"-m{which}", FOLDER),
         cwd=ROOT,
         env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,

@@ -6,6 +6,8 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
 
 from search.errors import KernelError, near_miss
 from search.kernels.triton_ahead import DTYPES, Compiled, Kernel, compile_all
@@ -95,11 +97,11 @@ def narrowest(kernel: Kernel) -> int:
     """Bits of the narrowest access to the elements of x, u, dy, y, dx or du.
 
     Parameters and partial sums, one number a program each, are the 32-bit accesses before the
-    first and after the last wide one; finish only reads those.
+    first and after the last wide one; the kernels that finish sums read only those.
     """
     widths = kernel.machine.widths
     wide = [i for i, width in enumerate(widths) if width == 128]
-    if kernel.name == "finish" or not wide:
+    if not wide:
         return min(widths, default=0)
     return min(widths[wide[0] : wide[-1] + 1])
 
@@ -128,6 +130,24 @@ def table(inspections: Iterable[Inspection]) -> str:
 def as_json(inspections: Iterable[Inspection]) -> str:
     """The same figures for programs."""
     return json.dumps([asdict(found) for found in inspections], indent=1)
+
+
+def budget(inspections: Iterable[Inspection]) -> dict[str, dict[str, list[int]]]:
+    """`name dtype target` → `kernel layout` → instructions, registers, spills: not to grow."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for inspection in inspections:
+        for row in inspection.rows:
+            kernels = found.setdefault(f"{row.name} {row.dtype} {row.target}", {})
+            kernels[f"{row.kernel} {row.layout}"] = [row.instructions, row.registers, row.spills]
+    return found
+
+
+def write_budget(inspections: Iterable[Inspection], path: Path) -> None:
+    """The figures as a file of the tests, with the version of Triton that they belong to."""
+    lines = [f' "{key}": {json.dumps(value)}' for key, value in budget(inspections).items()]
+    version = ".".join(metadata.version("triton").split(".")[:2])
+    head = f'{{"triton": "{version}",\n"kernels": {{\n'
+    path.write_text(head + ",\n".join(lines) + "\n}}\n", encoding="utf-8")
 
 
 def _unknown(kind: str, given: Iterable[str], known: Iterable[str]) -> list[str]:

@@ -29,15 +29,15 @@ def cache_folder() -> Path:
 
 
 @cache
-def load_source(source: str) -> ModuleType:
-    """The module of a generated text, from its file in the cache.
+def load_source(source: str, kind: str = "torch") -> ModuleType:
+    """The module of a generated text, from its file in the cache's folder of that kind.
 
     The file's name is a hash of the text, so that equal text is one file; it is written beside and
     renamed, so that another process never sees half of it, and rewritten when it was damaged.
     Raises KernelError when neither the cache nor the temporary folder can be written.
     """
     name = f"formula_{hashlib.sha256(source.encode()).hexdigest()[:24]}"
-    path = _write(name, source)
+    path = _write(name, source, kind)
     spec = importlib.util.spec_from_file_location(f"search_generated.{name}", path)
     if spec is None or spec.loader is None:
         raise KernelError(f"{path}: cannot be imported")
@@ -46,8 +46,8 @@ def load_source(source: str) -> ModuleType:
     return module
 
 
-def _write(name: str, source: str) -> Path:
-    for folder in (cache_folder() / "torch", Path(tempfile.gettempdir()) / _private_name()):
+def _write(name: str, source: str, kind: str) -> Path:
+    for folder in (cache_folder() / kind, Path(tempfile.gettempdir()) / _private_name()):
         path = folder / f"{name}.py"
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -101,6 +101,7 @@ def _stage(
 ) -> Stage:
     operations, leaves = _needed(program, (*written, *(s.value for s in sums)))
     statistics = {op.target: op for op in program.operations if op.over is not None}
+    vectors: list[tuple[str, Pattern]]
     vectors = [(n, "channel") for n in program.parameters if n in leaves and n in per_channel]
     vectors += [
         (name, _PATTERN_OF_OVER[str(op.over)]) for name, op in statistics.items() if name in leaves
@@ -208,4 +209,4 @@ def _operation(operation: Operation, leaves: Mapping[str, str]) -> str:
 
 
 def _value(value: Value, leaves: Mapping[str, str]) -> str:
-    return f"R({value!r})" if isinstance(value, float) else leaves.get(value, value)
+    return leaves.get(value, value) if isinstance(value, str) else f"R({value!r})"

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -116,14 +117,14 @@ def _load_wide(compiler: Compiler, text: str, name: str) -> int | None:
         return None
 
 
-def _address(function: ctypes._CFuncPtr) -> int | None:
+def _address(function: Any) -> int | None:
     return ctypes.cast(function, ctypes.c_void_p).value
 
 
 def _load_pass(
     stage: Stage,
-    kernel: ctypes._CFuncPtr,
-    run: ctypes._CFuncPtr,
+    kernel: Any,
+    run: Any,
     load_wide: Callable[[], int | None],
 ) -> Pass:
     finish = [FINISHES.index(s.finish) for s in stage.sums]
@@ -151,7 +152,9 @@ def _load_pass(
 # --- running -----------------------------------------------------------------------------------
 
 
-def run_flat(passes: Passes, addresses: Sequence[int | None], size: int, dtype: torch.dtype):
+def run_flat(
+    passes: Passes, addresses: Sequence[int | None], size: int, dtype: torch.dtype
+) -> None:
     """Run a program with `reads`; addresses of what it reads, then of what it writes and sums."""
     _call(passes.passes[0], addresses, (size, 1, 1, 1), IO[dtype], 0)
 

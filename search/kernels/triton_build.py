@@ -49,7 +49,7 @@ class Machine:
 
 def load_triton_source(text: str) -> ModuleType:
     """The module of a rendered text, a file of the cache; Triton reads kernels from their file."""
-    return load_source(text)
+    return load_source(text, "triton")
 
 
 def warp_size(target: str) -> int:

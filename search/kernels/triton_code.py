@@ -66,10 +66,11 @@ def assemble(title: str, kernels: Iterable[str]) -> str:
 # --- functions of the program ------------------------------------------------------------------
 
 
-def function_text(name: str, program: Program) -> str:
-    """A program as a device function of float32 values."""
+def function_text(name: str, program: Program, known: Iterable[str] = ()) -> str:
+    """A program as a device function of float32 values; `known` are arguments beside its own."""
     parameters, blocks = set(program.parameters), set(program.inputs)
-    lines = ["@triton.jit", f"def {name}({arguments_text(program)}):"]
+    arguments = ", ".join([arguments_text(program), *known])
+    lines = ["@triton.jit", f"def {name}({arguments}):"]
     for operation in program.operations:
         lines.append(f"    {operation.target} = {operation_text(operation, parameters)}")
         if blocks.intersection(map(str, operation.arguments)):
@@ -84,7 +85,8 @@ def operation_text(operation: Operation, parameters: set[str]) -> str:
         argument = value_text(operation.arguments[0], parameters)
         return f"row_{operation.function}({argument}, inside, count)"
     text = PRIMITIVES[operation.function].triton if operation.function in PRIMITIVES else ""
-    text = text or f"{operation.function}({{0}})"  # of a rewrite
+    places = ", ".join(f"{{{i}}}" for i in range(len(operation.arguments)))
+    text = text or f"{operation.function}({places})"  # of a rewrite
     # A function wants tensors; operators and choices take literals as they are.
     wrap = re.match(r"[\w.]+\(", text) is not None and not text.startswith("tl.where(")
     wrap = wrap or all(isinstance(value, float) for value in operation.arguments)

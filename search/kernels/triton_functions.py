@@ -8,6 +8,9 @@ polynomial is a minimax fit in relative error, its error stated; NaN comes out a
 `exp2` is one instruction where `exp` is several, so exponentials carry log2(e) = 1.442695….
 """
 
+# pyright: reportOperatorIssue=false
+# (a value of several parts is a tuple to Python and a tuple of tensors to Triton)
+
 import inspect
 
 import triton
@@ -44,6 +47,19 @@ def step(a):
 @triton.jit
 def sign(a):
     return tl.where(a > 0.0, 1.0, tl.where(a < 0.0, -1.0, a))
+
+
+@triton.jit
+def inside_of(a, b, c):
+    # The slope of a clip: 1 inside, 0 at and beyond the ends, NaN for NaN.
+    return tl.where((a > b) & (a < c), 1.0, tl.where(a == a, 0.0, a))
+
+
+@triton.jit
+def with_sign(size, a):
+    # A value that is not negative, with the sign of a: one instruction on bits.
+    bits = size.to(tl.int32, bitcast=True) | (a.to(tl.int32, bitcast=True) & -2147483648)
+    return bits.to(tl.float32, bitcast=True)
 
 
 @triton.jit
@@ -181,7 +197,7 @@ def sinh(a):
     series = (p * z) * a + a
     up = tl.exp2(tl.abs(a) * 1.4426950408889634 - 1.0)
     down = tl.exp2(tl.abs(a) * -1.4426950408889634 - 1.0)
-    return tl.where(z < 1.0, series, tl.where(a < 0.0, down - up, up - down))
+    return tl.where(z < 1.0, series, with_sign(up - down, a))
 
 
 @triton.jit
@@ -199,7 +215,7 @@ def tanh(a):
     p = p * z + 0.133103334
     p = p * z - 0.333323216
     far = 1.0 - 2.0 * reciprocal(1.0 + tl.exp2(tl.abs(a) * 2.885390081777927))
-    return tl.where(z < 0.36, (p * z) * a + a, tl.where(a < 0.0, -far, far))
+    return tl.where(z < 0.36, (p * z) * a + a, with_sign(far, a))
 
 
 @triton.jit
@@ -210,8 +226,7 @@ def asinh(a):
     square = inner * inner
     near = log1p(inner + square / (1.0 + tl.sqrt(1.0 + square)))
     far = tl.log(size) + 0.6931471805599453
-    value = tl.where(size > 1e9, far, near)
-    return tl.where(a < 0.0, -value, value)
+    return with_sign(tl.where(size > 1e9, far, near), a)
 
 
 @triton.jit
@@ -234,8 +249,7 @@ def arctan(a):
     size = tl.abs(a)
     inverse = reciprocal(size)
     angle = arctan_of_unit(tl.where(size > 1.0, inverse, size))
-    value = tl.where(size > 1.0, 1.5707963267948966 - angle, angle)
-    return tl.where(a < 0.0, -value, value)
+    return with_sign(tl.where(size > 1.0, 1.5707963267948966 - angle, angle), a)
 
 
 @triton.jit
@@ -263,8 +277,7 @@ def arcsin(a):
     p = p * z + 0.0749434513
     p = p * z + 0.166667929
     angle = (p * z) * r + r
-    value = tl.where(size > 0.5, 1.5707963267948966 - 2.0 * angle, angle)
-    return tl.where(a < 0.0, -value, value)
+    return with_sign(tl.where(size > 0.5, 1.5707963267948966 - 2.0 * angle, angle), a)
 
 
 @triton.jit

@@ -1,8 +1,8 @@
 """Rewrites of formulas that suit Triton: one exponential or reciprocal where two would do.
 
 They may call functions of `triton_functions.py` that the language does not have: `reciprocal`,
-`reduced_angle`, `sin_at`, `cos_at`, `mish_gate`, `mish_slope`, `mirrored_sigmoid`, `logistic_pdf`.
-A rewrite stays only while every 16-bit input comes out right (tests/interpreted).
+`inside_of`, `reduced_angle`, `sin_at`, `cos_at`, `mish_gate`, `mish_slope`, `mirrored_sigmoid`,
+`logistic_pdf`. A rewrite stays only while every 16-bit input comes out right (tests/interpreted).
 """
 
 from __future__ import annotations
@@ -38,6 +38,13 @@ def _local(node: Node) -> Node:
             return Call(f"{wave}_at", (Call("reduced_angle", (argument,)),))
         case Call("div", (Number(1.0), divisor)):
             return Call("reciprocal", (divisor,))
+        # Its divisor overflows only where the quotient is far below every tolerance.
+        case Call("div", (above, Call("add", (Number(1.0), Call("mul", (a, b)))) as below)) if (
+            a == b
+        ):
+            return Call("mul", (above, Call("reciprocal", (below,))))
+        case Call("mul", (Call("step", (low,)), Call("step", (high,)))) if clip := _clip(low, high):
+            return clip
         case Call("tanh", (Call("softplus", (inner,)),)):
             return Call("mish_gate", (inner,))
         case Call("mul", (left, Call("sigmoid", (inner,)))) if _mish_product(left, inner):
@@ -52,6 +59,15 @@ def _local(node: Node) -> Node:
             return Call("logistic_pdf", (left,))
         case _:
             return node
+
+
+def _clip(low: Node, high: Node) -> Node | None:
+    """The slope of a clip, step(a - b) * step(c - a)."""
+    match low, high:
+        case Call("sub", (a, b)), Call("sub", (c, again)) if a == again:
+            return Call("inside_of", (a, b, c))
+        case _:
+            return None
 
 
 def _mish_product(node: Node, inner: Node) -> bool:

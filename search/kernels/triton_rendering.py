@@ -2,9 +2,10 @@
 
 Tensors are walked in memory order: x may be dense in any order of its dimensions (channels_last,
 transposed), and u and dy that lie as x does are read in place. A tensor with gaps (a slice), an
-expanded dy and inputs of different orders are first copied into the order of x. What a kernel
-does not serve (float64, parameters of other shapes, some mixtures of statistics) runs in the torch
-rendering.
+expanded dy, inputs of different orders, and an x whose samples are not outermost under a statistic
+of samples, are first copied. What a kernel does not serve runs in the torch rendering: float64,
+parameters of other shapes, statistics over more than 8192 features, statistics over samples or the
+tensor beside others or beside parameters per channel.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from search.kernels.triton_build import OPTIONS, load_triton_source
 from search.kernels.triton_channels import render_channels
 from search.kernels.triton_code import render
 from search.kernels.triton_fusion import fuse
+from search.kernels.triton_statistics import cut, render_statistics
 from search.language.expression import Expression, Statistic, walk
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -50,13 +52,18 @@ class TritonRendering:
     expression: Expression
     lowered: Lowered
     reference: TorchRendering
+    channels: tuple[str, ...]
+    """Parameters per channel."""
+    over: frozenset[str]
+    """What its statistics reduce."""
     _modules: dict[str, ModuleType] = field(default_factory=dict, repr=False)
+    _launch: Launcher = field(default_factory=lambda: Launcher(), repr=False)
 
     def forward(self, tensors: Sequence[Tensor], channel_dim: int) -> Tensor:
         if not self.serves(tensors, channel_dim):
             return self.reference.forward(tensors, channel_dim)
         inputs, parameters = self._split(tensors)
-        x, *others = _aligned(inputs)
+        x, *others = self._aligned(inputs)
         y = torch.empty_like(x)
         if x.numel():
             with _device(x):
@@ -72,7 +79,7 @@ class TritonRendering:
         if not inputs[0].numel():
             pairs = zip(tensors, needed, strict=True)
             return [torch.zeros_like(t) if wanted else None for t, wanted in pairs]
-        x, *others, dy = _aligned((*inputs, dy))
+        x, *others, dy = self._aligned((*inputs, dy))
         gradients = [
             torch.empty_like(t, memory_format=torch.preserve_format) if wanted else None
             for t, wanted in zip((x, *others, *parameters), needed, strict=True)
@@ -82,15 +89,20 @@ class TritonRendering:
         return gradients
 
     def _forward(self, x: Tensor, arguments: tuple[Tensor, ...], channel_dim: int) -> None:
+        if self._grouped:
+            size = _groups(x, self.over)
+            self._stages("forward", size, arguments[:-1], arguments[-1:], None)
+            return
         if not self._tiled:
             module, block = self._module("flat"), ELEMENTS * _threads()
             tail = block * x.element_size() // 16
             n = x.numel()
-            _launch(module.forward, (-(-n // block),), *arguments, n, block, tail)
+            self._launch(module.forward, (-(-n // block),), (*arguments, n), (block, tail))
             return
-        tile = place_tile(memory(x, channel_dim), self._statistics)
+        tile = place_tile(memory(x, channel_dim), bool(self.over))
         module = self._module(tile.layout)
-        _launch(module.forward, (tile.tiles,), *arguments, *tile.arguments, warps=tile.warps)
+        grid, sizes = (tile.tiles,), (*arguments, *tile.sizes)
+        self._launch(module.forward, grid, sizes, tile.constants, tile.warps)
 
     def _backward(
         self,
@@ -101,25 +113,25 @@ class TritonRendering:
     ) -> None:
         x, count = inputs[1], len(inputs) - 1
         wanted, sums = gradients[:count], gradients[count:]
+        if self._grouped:
+            self._grouped_backward(inputs, parameters, wanted, sums)
+            return
         if not self._tiled:
             self._flat_backward(inputs, parameters, wanted, sums)
             return
-        tile = place_tile(memory(x, channel_dim), self._statistics)
+        tile = place_tile(memory(x, channel_dim), bool(self.over))
         groups = max(1, min(tile.tiles, _programs(x)) // tile.across)
         channels, terms = tile.sizes[1], groups * tile.across
         partials = _partials(x, sums, groups * channels)
         module = self._module(tile.layout)
-        _launch(
-            module.gradients,
-            (terms,),
-            *(*inputs, *parameters, *wanted, partials, *tile.arguments),
-            warps=tile.warps,
-        )
+        arguments = (*inputs, *parameters, *wanted, partials, *tile.sizes)
+        self._launch(module.gradients, (terms,), arguments, tile.constants, tile.warps)
         if partials is not None:
             targets = _targets(sums, parameters)
             columns = min(64, _power_of_two(channels))
             grid = (len(sums), -(-channels // columns))
-            _launch(module.finish, grid, partials, *targets, groups, channels, terms, 16, columns)
+            arguments = (partials, *targets, groups, channels, terms)
+            self._launch(module.finish, grid, arguments, (16, columns))
 
     def _flat_backward(
         self,
@@ -133,39 +145,87 @@ class TritonRendering:
         tail = block * x.element_size() // 16
         tiles = -(-n // block)
         if not any(s is not None for s in sums):
-            arguments = (*inputs, *parameters, *wanted, n, block, tail)
-            _launch(module.input_gradients, (tiles,), *arguments)
+            arguments = (*inputs, *parameters, *wanted, n)
+            self._launch(module.input_gradients, (tiles,), arguments, (block, tail))
             return
         programs = min(tiles, _programs(x))
         partials = _partials(x, sums, programs)
-        arguments = (*inputs, *parameters, *wanted, partials, n, block, tail)
-        _launch(module.gradients, (programs,), *arguments)
+        arguments = (*inputs, *parameters, *wanted, partials, n)
+        self._launch(module.gradients, (programs,), arguments, (block, tail))
         targets = _targets(sums, parameters)
-        _launch(module.finish, (len(sums),), partials, *targets, programs, _FINISH)
+        self._launch(module.finish, (len(sums),), (partials, *targets, programs), (_FINISH,))
+
+    def _grouped_backward(
+        self,
+        inputs: tuple[Tensor, ...],
+        parameters: tuple[Tensor, ...],
+        wanted: list[Tensor | None],
+        sums: list[Tensor | None],
+    ) -> None:
+        x, size = inputs[1], _groups(inputs[1], self.over)
+        programs = size.programs(x)
+        partials = _partials(x, sums, size.groups * programs)
+        self._stages("backward", size, (*inputs, *parameters), tuple(wanted), partials)
+        if partials is not None:
+            arguments = (partials, *_targets(sums, parameters), size.groups * programs)
+            self._launch(self._module("groups").finish, (len(sums),), arguments, (_FINISH,))
+
+    def _stages(
+        self,
+        kind: str,
+        size: Groups,
+        tensors: tuple[Tensor, ...],
+        outputs: tuple[Tensor | None, ...],
+        sums: Tensor | None,
+    ) -> None:
+        """Moments and their averages, stage after stage, then the outputs."""
+        x, module, block = tensors[0], self._module("groups"), ELEMENTS * _threads()
+        stages = cut(self.lowered.forward if kind == "forward" else self.lowered.backward)
+        programs, shape = size.programs(x), (size.groups, size.length)
+        most = max(len(stage.means) for stage in stages)
+        memory = {"dtype": torch.float32, "device": x.device}
+        statistics = torch.empty(len(stages[-1].known) * size.groups, **memory)
+        partials = torch.empty(most * size.groups * programs, **memory)
+        offset, grid = 0, (size.groups * programs,)
+        for k, stage in enumerate(stages):
+            given = (partials,) if stage.means else (sums,)
+            written = () if stage.means else outputs
+            arguments = (*tensors, *written, statistics, *given, *shape)
+            self._launch(getattr(module, f"{kind}_{k}"), grid, arguments, (block,))
+            if stage.means:
+                arguments = (partials, statistics, offset, programs, *shape)
+                grids = (len(stage.means), size.groups)
+                self._launch(module.average, grids, arguments, (_FINISH,))
+            offset += len(stage.means)
 
     @property
-    def _statistics(self) -> bool:
-        return any(isinstance(node, Statistic) for node in walk(self.expression.body))
+    def _grouped(self) -> bool:
+        """Whether statistics reduce samples or the tensor."""
+        return bool(self.over - {"features"})
 
     @property
     def _tiled(self) -> bool:
-        return self._statistics or bool(self._channels)
-
-    @property
-    def _channels(self) -> tuple[str, ...]:
-        return tuple(p.name for p in self.expression.trainable if p.scope == "channel")
+        return bool(self.over or self.channels)
 
     def _module(self, layout: str) -> ModuleType:
         module = self._modules.get(layout)
         if module is None:
             title = str(self.expression)
-            text = (
-                render(self.lowered, title)
-                if layout == "flat"
-                else render_channels(self.lowered, title, layout, self._channels)
-            )
+            if layout == "flat":
+                text = render(self.lowered, title)
+            elif layout == "groups":
+                text = render_statistics(self.lowered, title)
+            else:
+                text = render_channels(self.lowered, title, layout, self.channels)
             module = self._modules[layout] = load_triton_source(text)
         return module
+
+    def _aligned(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Tensors of one order in memory; samples outermost where a statistic reduces them."""
+        x = tensors[0]
+        if "sample" in self.over and x.ndim > 1 and x.stride(0) * x.shape[0] != x.numel():
+            tensors = [x.contiguous(), *tensors[1:]]
+        return _aligned(tensors)
 
     def _split(self, tensors: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         n = len(self.expression.inputs)
@@ -176,7 +236,9 @@ class TritonRendering:
         x, scopes = tensors[0], self.expression.trainable
         if any(t.dtype not in DTYPES for t in tensors):
             return False
-        if self._statistics and not _in_a_row(self.expression, x, channel_dim):
+        if self._grouped and (len(self.over) > 1 or self.channels):
+            return False
+        if bool(self.over) and not self._grouped and not _in_a_row(x, channel_dim):
             return False
         if any(t.device != x.device for t in tensors) or not (x.is_cuda or interpreted()):
             return False
@@ -192,7 +254,10 @@ class TritonRendering:
 def load_triton(expression: Expression) -> TritonRendering:
     """The rendering of an expression; kernels are compiled at their first launch."""
     reference = load_torch(lower(expression), str(expression))
-    return TritonRendering(expression, lower(expression, fuse), reference)
+    channels = tuple(p.name for p in expression.trainable if p.scope == "channel")
+    nodes = walk(expression.body)
+    over = frozenset(str(node.over) for node in nodes if isinstance(node, Statistic))
+    return TritonRendering(expression, lower(expression, fuse), reference, channels, over)
 
 
 def interpreted() -> bool:
@@ -239,8 +304,8 @@ class Tile:
     warps: int = 4
 
     @property
-    def arguments(self) -> tuple[int, ...]:
-        return (*self.sizes, self.rows, self.columns)
+    def constants(self) -> tuple[int, int]:
+        return self.rows, self.columns
 
 
 def place_tile(shape: Shape, statistics: bool) -> Tile:
@@ -311,12 +376,58 @@ def _device(x: Tensor) -> Any:
     return torch.cuda.device(x.device) if x.is_cuda else torch.no_grad()
 
 
-def _launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, warps: int = 4) -> None:
-    kernel[grid](*arguments, **{**OPTIONS, "num_warps": warps})
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """Launches kernels; a signature seen before goes past Triton's own look-up."""
+
+    _compiled: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
+
+    def __call__(
+        self,
+        kernel: Any,
+        grid: tuple[int, ...],
+        arguments: Sequence[Tensor | int | None],
+        constants: tuple[int, ...],
+        warps: int = 4,
+    ) -> None:
+        """Launch on the current device; `constants` are the kernel's last arguments."""
+        signature = (kernel, warps, constants, *map(_specialization, arguments))
+        compiled = self._compiled.get(signature)
+        if compiled is not None:
+            compiled[(*grid, 1, 1)[:3]](*arguments, *constants)
+            return
+        compiled = kernel[grid](*arguments, *constants, **{**OPTIONS, "num_warps": warps})
+        if compiled is not None:  # the interpreter compiles nothing
+            self._compiled[signature] = compiled
 
 
-def _in_a_row(expression: Expression, x: Tensor, channel_dim: int) -> bool:
-    """Whether one tile can hold all the elements that each statistic reduces."""
-    statistics = [node for node in walk(expression.body) if isinstance(node, Statistic)]
-    over = all(node.over == "features" for node in statistics)
-    return over and x.ndim > 0 and x.shape[channel_dim] <= LONGEST
+def _specialization(argument: Tensor | int | None) -> object:
+    """What Triton compiles for: dtype, device and alignment; 1, multiples of 16, 64-bit sizes."""
+    if isinstance(argument, Tensor):
+        return argument.dtype, argument.device.index, argument.data_ptr() % 16 == 0
+    if argument is None:
+        return None
+    return argument == 1, argument % 16 == 0, argument >= 2**31
+
+
+def _in_a_row(x: Tensor, channel_dim: int) -> bool:
+    """Whether one tile can hold all the elements that a statistic over features reduces."""
+    return x.ndim > 0 and x.shape[channel_dim] <= LONGEST
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Memory as [groups, length], a group what one statistic reduces."""
+
+    groups: int
+    length: int
+
+    def programs(self, x: Tensor) -> int:
+        """Programs that share a group's sums."""
+        tiles = -(-self.length // (ELEMENTS * _threads()))
+        return max(1, min(tiles, _programs(x) // self.groups))
+
+
+def _groups(x: Tensor, over: frozenset[str]) -> Groups:
+    groups = x.shape[0] if over == {"sample"} and x.ndim > 1 else 1
+    return Groups(groups, x.numel() // groups)

@@ -19,7 +19,7 @@ from torch import nn
 
 from search.activation import Activation
 from search.environment import worker_environment
-from search.errors import StudyError
+from search.errors import StudyError, TaskError
 from search.language.parser import parse
 from search.records import Point, Run
 from search.space.settings import Space
@@ -173,7 +173,12 @@ def _prepared(
     options, recipe = json.loads(overrides)
     options = options_with(task, options)
     root = None if data_root is None else Path(data_root).expanduser()
-    splits = task.load(root, **options)
+    try:
+        splits = task.load(root, **options)
+    except TaskError:
+        raise
+    except Exception as error:
+        raise TaskError(f"task {name}: load() failed: {error_line(error)}") from error
     return Prepared(
         task=task,
         options=options,

@@ -16,7 +16,10 @@ from tests.cases import CASES, has_statistics, moved_parameters
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 CHANNEL = "(a + b * tanh(2 * x)) * x where a = 1/3 per layer, b = 0.5 per channel"
 LAYER = "(a - b) * mish(x) + b * x where a = 1 per layer, b = 0.1 per layer"
-STATISTIC = "x * (1 + g * tanh(m / rms(s * x))) where g = 0.1 per layer, m = 0.9 per channel, s = 1 per layer"
+STATISTIC = (
+    "x * (1 + g * tanh(m / rms(s * x)))"
+    " where g = 0.1 per layer, m = 0.9 per channel, s = 1 per layer"
+)
 
 
 def arguments(
@@ -61,7 +64,8 @@ def agree(given: list[Tensor], exact: list[Tensor], roundings: int = 64) -> None
 
 def served(expression: Expression) -> bool:
     overs = {n.over for n in walk(expression.body) if isinstance(n, Statistic)}
-    return not overs - {"features"}
+    per_channel = any(p.scope == "channel" for p in expression.trainable)
+    return not overs - {"features"} or (len(overs) == 1 and not per_channel)
 
 
 @pytest.mark.parametrize("name", [n for n, t in CASES.items() if served(parse(t))])
@@ -85,6 +89,15 @@ def test_channels_in_both_orders_of_memory(text: str, shape: tuple[int, ...], or
     given, exact = both(rendering, [x, *parameters], dy, -3)
     agree(given, exact)
     assert given[0].stride() == x.stride() and given[1].stride() == x.stride()
+
+
+@pytest.mark.parametrize("over", ["sample", "tensor"])
+@pytest.mark.parametrize("shape", [(13, 37), (2, 3, 5, 7), (5, 2000), (40,)])
+def test_statistics_of_samples_and_the_tensor(over: str, shape: tuple[int, ...]):
+    text = f"x * var(x - b * mean(x, over={over}), over={over}) where b = 0.5 per layer"
+    expression = parse(text)
+    dy = torch.randn(shape, generator=torch.Generator().manual_seed(7))
+    agree(*both(load_triton(expression), arguments(expression, shape), dy))
 
 
 @pytest.mark.parametrize("rest", range(16))
@@ -169,10 +182,12 @@ def test_only_the_gradients_that_are_needed():
 
 
 def test_what_no_kernel_serves_runs_in_torch():
-    rendering = load_triton(parse("x * std(x, over=tensor)"))
+    rendering = load_triton(parse("x * std(x, over=tensor) + mean(x)"))
     x = torch.randn(3, 4)
     assert not rendering.serves([x], -1) and not load_triton(parse("x")).serves([x.double()], -1)
-    torch.testing.assert_close(rendering.forward([x], -1), x * x.std(correction=0))
+    torch.testing.assert_close(
+        rendering.forward([x], -1), x * x.std(correction=0) + x.mean(-1, keepdim=True)
+    )
 
 
 def test_16_bit_tensors_and_parameters():
