@@ -45,6 +45,7 @@ Direction = Literal["minimize", "maximize"]
 class Database(NamedTuple):
     """An open database and its two Optuna studies."""
 
+    path: Path
     storage: BaseStorage
     backend: RDBStorage
     search: optuna.Study
@@ -84,7 +85,7 @@ def open_database(folder: Path, space: Space, maximize: bool) -> Database:
                 raise StudyError(f"{path}: begun with directions {found}; expected {wanted}")
         if "definition" not in pair[0].user_attrs:
             pair[0].set_user_attr("definition", space.definition())
-        return Database(storage, backend, *pair)
+        return Database(path, storage, backend, *pair)
 
 
 def read_trials(folder: Path) -> list[Trial]:
@@ -109,7 +110,7 @@ def read_trials(folder: Path) -> list[Trial]:
             optuna.load_study(study_name=name, storage=storage)
             for name in (found[0], found[0] + SUFFIX)
         ]
-        database = Database(storage, backend, *pair)
+        database = Database(path, storage, backend, *pair)
         trials = records(database)
         database.close()
     return trials

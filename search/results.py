@@ -130,6 +130,8 @@ def write_whole(path: Path, text: str) -> None:
         os.replace(draft, path)
     except OSError as error:
         raise StudyError(f"{path}: cannot be written: {error.strerror or error}") from None
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _sessions(path: Path) -> list[Mapping[str, Any]]:

@@ -184,9 +184,9 @@ class AskedBruteForceSampler(BruteForceSampler):
 def _tpe(own: int, seed: int, trials: int) -> BaseSampler:
     # constant_liar: running trials repel, or parallel workers are sent to the same place.
     # 4 candidates instead of Optuna's 24: with few alternatives the best of 24 draws is nearly
-    # always the same, and 40 % of its proposals were duplicates instead of 12 % (80 simulated
-    # searches of gated.yaml), found nothing better. Groups of choices (`group`) found nothing
-    # better either, at twice the time.
+    # always the same. In 100 simulated searches of gated.yaml by 100 trials, 16 % instead of 52 %
+    # of the proposals were duplicates, and the best was nearer to a hidden target: 0.022 ± 0.002
+    # away instead of 0.030 (random: 0.032). `group` brought nothing (0.023) for 2.5 times the time.
     tpe = TPESampler(
         n_startup_trials=0, multivariate=True, constant_liar=True, n_ei_candidates=4, seed=own
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +35,7 @@ from search.database import (
     run_attributes,
     run_key,
     runs_of,
+    storage_errors,
 )
 from search.errors import StudyError
 from search.language.fingerprint import fingerprint
@@ -300,16 +302,22 @@ class Study:
             counted: whether this was an attempt: not when a user asked for the end, but when the
                 driver was killed, by the candidate perhaps.
         """
-        for baselines, study in self._database.studies:
-            for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                trial = recorded(frozen)
-                if "candidate" not in frozen.user_attrs:  # asked for, never launched
-                    study.tell(frozen.number, state=TrialState.FAIL)
-                elif trial is not None:  # ended, and the driver was killed before it told
-                    self._tell(trial, frozen.number)
-                else:
-                    self._continue_later(baselines, study, frozen, counted)
+        with self.storage_errors():
+            for baselines, study in self._database.studies:
+                for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                    self._release(baselines, study, frozen, counted)
         self._asked.clear()
+
+    def _release(
+        self, baselines: bool, study: optuna.Study, frozen: FrozenTrial, counted: bool
+    ) -> None:
+        trial = recorded(frozen)
+        if "candidate" not in frozen.user_attrs:  # asked for, never launched
+            study.tell(frozen.number, state=TrialState.FAIL)
+        elif trial is not None:  # ended, and the driver was killed before it told
+            self._tell(trial, frozen.number)
+        else:
+            self._continue_later(baselines, study, frozen, counted)
 
     def _continue_later(
         self, baselines: bool, study: optuna.Study, frozen: FrozenTrial, counted: bool
@@ -348,6 +356,10 @@ class Study:
                 kept = candidate_attribute("baseline", name, text, own, "baseline", choices)
                 study.enqueue_trial(choices, user_attrs={"candidate": kept})
 
+    def storage_errors(self) -> AbstractContextManager[None]:
+        """In it, what the database refuses is a StudyError of one line."""
+        return storage_errors(self._database.path)
+
     def close(self) -> None:
         """Leave one file behind."""
         self._database.close()
@@ -359,7 +371,9 @@ def open_study(folder: Path, space: Space, maximize: bool) -> Study:
     Raises:
         StudyError: the folder has another study, or its database cannot be used.
     """
-    return Study(space, open_database(folder, space, maximize))
+    database = open_database(folder, space, maximize)
+    with storage_errors(database.path):
+        return Study(space, database)
 
 
 def checked(trial: Trial, objectives: Sequence[str]) -> Trial:

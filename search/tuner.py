@@ -17,7 +17,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -97,7 +97,8 @@ def run_search(
             _tuner(driver, training, epochs, concurrent, folder).fit()
             study.accept_failures()
         except (Stopped, SearchError):
-            study.release()
+            with suppress(StudyError):  # what cannot be written now is released when it goes on
+                study.release()
             raise
         return driver.proposals.ended
 
@@ -163,7 +164,8 @@ class _Driver(_Unsaved, Searcher):
         if self.error is not None:
             return None
         try:
-            return act()
+            with self.study.storage_errors():
+                return act()
         except SearchError as error:
             self.error = error
         except Exception as error:
@@ -241,7 +243,7 @@ class _Errors(_Unsaved, tune.Callback):
         path = Path(trial.error_file or "")
         lines = path.read_text(errors="replace").split("\n") if path.is_file() else []
         told = [line.strip() for line in lines if line.strip()]
-        self.driver.on_error(trial.trial_id, told[-1] if told else "the worker died")
+        self.driver.on_error(trial.trial_id, told[-1][:200] if told else "the worker died")
 
 
 def _tuner(

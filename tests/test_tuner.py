@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,10 +81,11 @@ def ray_runs() -> Iterator[None]:
     """One Ray for all searches of this file; `run_search` takes one that runs."""
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     ray.init(
+        address="local",
         num_cpus=2,
         include_dashboard=False,
         log_to_driver=False,
-        logging_level=50,
+        logging_level=logging.CRITICAL,
         object_store_memory=80 * 2**20,
     )
     yield

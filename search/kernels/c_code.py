@@ -101,8 +101,10 @@ def _stage(
 ) -> Stage:
     operations, leaves = _needed(program, (*written, *(s.value for s in sums)))
     statistics = {op.target: op for op in program.operations if op.over is not None}
-    vectors: list[tuple[str, Pattern]]
-    vectors = [(n, "channel") for n in program.parameters if n in leaves and n in per_channel]
+    channel: Pattern = "channel"
+    vectors: list[tuple[str, Pattern]] = [
+        (n, channel) for n in program.parameters if n in leaves and n in per_channel
+    ]
     vectors += [
         (name, _PATTERN_OF_OVER[str(op.over)]) for name, op in statistics.items() if name in leaves
     ]

@@ -80,6 +80,11 @@ class Formula:
     def _choose(self, device: str, dtype: torch.dtype) -> Rendering:
         if device == "cpu" and self.kernel in ("auto", "c"):
             return _load_c(self.expression, self.kernel, dtype) or self.reference
+        # Asked for by name only: proven ahead of time and interpreted, not yet run on a GPU.
+        if device == "cuda" and self.kernel == "triton":
+            from search.kernels.triton_rendering import load_triton
+
+            return load_triton(self.expression)
         return self.reference
 
 

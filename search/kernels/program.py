@@ -108,7 +108,7 @@ def _program(
     parameters: Iterable[Node],
     rewrite: Rewrite | None,
 ) -> Program:
-    parameters = tuple(p.name for p in parameters if isinstance(p, Parameter))
+    declared = tuple(p.name for p in parameters if isinstance(p, Parameter))
     names: dict[Node, Value] = {}
     operations: list[Operation] = []
     optimised = tuple(peepholes(fold_constants(output)) for output in outputs)
@@ -116,10 +116,10 @@ def _program(
     for output in optimised:
         for node in walk(output):
             if node not in names:
-                names[node] = _number_value(node, names, operations, parameters)
+                names[node] = _number_value(node, names, operations, declared)
     return Program(
         inputs,
-        parameters,
+        declared,
         tuple(operations),
         tuple(names[output] for output in optimised),
     )

@@ -285,5 +285,5 @@ def _functions_used(text: str) -> list[str]:
     for name in reversed(library):  # a function uses earlier ones only
         if re.search(rf"(?<![\w.]){name}\b(?! =)", text):
             used.add(name)
-            text += library[name]
+            text += re.sub(r"#.*", "", library[name])  # a comment may name another
     return [source for name, source in library.items() if name in used]
