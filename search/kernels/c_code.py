@@ -101,13 +101,13 @@ def _stage(
 ) -> Stage:
     operations, leaves = _needed(program, (*written, *(s.value for s in sums)))
     statistics = {op.target: op for op in program.operations if op.over is not None}
-    channel: Pattern = "channel"
-    vectors: list[tuple[str, Pattern]] = [
-        (n, channel) for n in program.parameters if n in leaves and n in per_channel
-    ]
-    vectors += [
-        (name, _PATTERN_OF_OVER[str(op.over)]) for name, op in statistics.items() if name in leaves
-    ]
+    vectors: list[tuple[str, Pattern]] = []
+    for name in program.parameters:
+        if name in leaves and name in per_channel:
+            vectors.append((name, "channel"))
+    for name, operation in statistics.items():
+        if name in leaves:
+            vectors.append((name, _PATTERN_OF_OVER[str(operation.over)]))
     return Stage(
         tuple(name for name in program.inputs if name in leaves),
         tuple(n for n in program.parameters if n in leaves and n not in per_channel),
