@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from difflib import unified_diff
@@ -226,6 +227,21 @@ def directions(objectives: tuple[str, ...], maximize: bool) -> list[Direction]:
     ['maximize', 'minimize']
     """
     return ["maximize" if each == "score" and maximize else "minimize" for each in objectives]
+
+
+def checked(trial: Trial, objectives: Sequence[str]) -> Trial:
+    """The trial, as failed when it claims to be complete without finite values."""
+    if trial.state != "complete" or all(map(math.isfinite, values_of(trial, objectives))):
+        return trial
+    found = zip(objectives, values_of(trial, objectives), strict=True)
+    values = ", ".join(f"{name} is {value}" for name, value in found)
+    return replace(trial, state="failed", reason=f"complete, yet {values}")
+
+
+def values_of(trial: Trial, objectives: Sequence[str]) -> list[float]:
+    """The objectives' values; NaN where there is none."""
+    found = [trial.cost if objective == "cost" else trial.score for objective in objectives]
+    return [math.nan if value is None else float(value) for value in found]
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -15,6 +15,10 @@ from pathlib import Path
 from search.errors import run_cli
 
 
+WIDTH = 120
+"""Characters of a line where there is no terminal: formulas are long."""
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     words = argparse.ArgumentParser(prog="python -m search.run", description=__doc__)
@@ -56,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from search.space.space import load_space
 
         trials = [] if given.trials is None else [f"search.trials={given.trials}"]
-        space, console = load_space(given.space, [*given.set, *trials]), Console()
+        space = load_space(given.space, [*given.set, *trials])
+        console = Console(width=None if sys.stdout.isatty() else WIDTH)
         if given.dry_run:
             print_plan(space, given.results, console)
         else:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.database import (
     Database,
     candidate_attribute,
+    checked,
     launched,
     open_database,
     read_trials,
@@ -36,6 +37,7 @@ from search.database import (
     run_key,
     runs_of,
     storage_errors,
+    values_of,
 )
 from search.errors import StudyError
 from search.language.fingerprint import fingerprint
@@ -374,21 +376,6 @@ def open_study(folder: Path, space: Space, maximize: bool) -> Study:
     database = open_database(folder, space, maximize)
     with storage_errors(database.path):
         return Study(space, database)
-
-
-def checked(trial: Trial, objectives: Sequence[str]) -> Trial:
-    """The trial, as failed when it claims to be complete without finite values."""
-    if trial.state != "complete" or all(map(math.isfinite, values_of(trial, objectives))):
-        return trial
-    found = zip(objectives, values_of(trial, objectives), strict=True)
-    values = ", ".join(f"{name} is {value}" for name, value in found)
-    return replace(trial, state="failed", reason=f"complete, yet {values}")
-
-
-def values_of(trial: Trial, objectives: Sequence[str]) -> list[float]:
-    """The objectives' values; NaN where there is none."""
-    found = [trial.cost if objective == "cost" else trial.score for objective in objectives]
-    return [math.nan if value is None else float(value) for value in found]
 
 
 def _count_waiting(study: optuna.Study) -> int:

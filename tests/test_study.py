@@ -413,9 +413,10 @@ def test_a_sampler_that_repeats_itself_gets_candidates_from_elsewhere(make_space
     study = opened(make_space(scaled=CHOICE, trials=30))
     baselines_trained(study)
     proposals = Proposals(study, gate=None)
-    proposals.sampler = optuna.samplers.PartialFixedSampler(
-        {"F": "sin(x)"}, optuna.samplers.RandomSampler(seed=0)
-    )
+    with pytest.warns(optuna.exceptions.ExperimentalWarning):
+        proposals.sampler = optuna.samplers.PartialFixedSampler(
+            {"F": "sin(x)"}, optuna.samplers.RandomSampler(seed=0)
+        )
     found = []
     while launch := proposals.next():
         found.append(launch.expression)
