@@ -14,7 +14,6 @@ from pathlib import Path
 
 from search.errors import run_cli
 
-
 WIDTH = 120
 """Characters of a line where there is no terminal: formulas are long."""
 

@@ -78,7 +78,7 @@ def run_search(
     Args:
         training: what its candidates share.
         epochs: of one run, for early stopping.
-        show: makes the display, once it is known how many trials run at once.
+        show: makes the display.
         gate: tells what is not worth training.
 
     Raises:
@@ -87,11 +87,11 @@ def run_search(
         Stopped: somebody asked for the end.
     """
     with ExitStack() as stack:
+        display = stack.enter_context(show(goal))
         folder, cpus, gpus = stack.enter_context(_ray())
         concurrent = concurrency(study.space.resources, cpus, gpus)
         goal = replace(goal, concurrent=concurrent)
         asked = stack.enter_context(stop_signals())
-        display = stack.enter_context(show(goal))
         driver = _Driver(study, Proposals(study, gate), goal, display, asked)
         try:
             _tuner(driver, training, epochs, concurrent, folder).fit()

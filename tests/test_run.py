@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -250,17 +251,22 @@ def gone(processes: list[str], seconds: float) -> bool:
     return not any(map(alive, processes))
 
 
-@pytest.mark.slow
-def test_a_killed_search_loses_and_repeats_nothing(tmp_path: Path):
-    space = write(tmp_path, trials=6, epochs=6)
-    for delay in (0.0, 0.7):
+@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.slow)])
+def test_a_killed_search_loses_and_repeats_nothing(tmp_path: Path, kills: int):
+    space = write(tmp_path, trials=6 * kills, epochs=6)
+    delays = random.Random(kills)
+    ended: dict[int, Trial] = {}
+    runs: set[tuple[str, Run]] = set()
+    for _ in range(kills):
         process = started(space)
-        time.sleep(delay)
+        time.sleep(delays.uniform(0, 2))
         below = descendants(process.pid)
         process.kill()
         process.communicate()
-        ended, runs = snapshot(space)
-        assert ended
+        before, (ended, runs) = (ended, runs), snapshot(space)
+        assert len(ended) > len(before[0])
+        assert {number: ended[number] for number in before[0]} == before[0]
+        assert before[1] <= runs
         assert gone(below, seconds=40), "Ray was left behind"
         assert snapshot(space) == (ended, runs)
     assert main(words(space)) == 0
@@ -268,14 +274,16 @@ def test_a_killed_search_loses_and_repeats_nothing(tmp_path: Path):
     assert {number: later[number] for number in ended} == ended
     assert runs <= all_runs
     trained = [t for t in later.values() if t.state == "complete"]
-    assert Counter(t.origin for t in trained) == {"search": 6, "baseline": 2}
+    assert Counter(t.origin for t in trained) == {"search": 6 * kills, "baseline": 2}
     assert max(Counter(t.fingerprint for t in trained).values()) == 1
     for trial in trained:
         assert max(Counter((r.learning_rate, r.seed) for r in trial.runs).values()) == 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_a_stopped_search_says_how_to_go_on(tmp_path: Path, number: signal.Signals, code: int):
     space = write(tmp_path, trials=50, epochs=6)
     process = started(space)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from search.errors import TaskError
 from search.records import Point, Run
 from search.training.candidate import Job, Training, train_candidate
 from search.training.gate import GATE_STEPS, gate_in_training
@@ -300,6 +301,17 @@ def test_an_error_in_a_candidate_is_its_outcome():
     outcome = train_candidate(training(), Job("u * sigmoid(x)", gated=False))
     assert outcome.state == "failed"
     assert "expects x and u" in outcome.reason and "\n" not in outcome.reason
+
+
+def test_an_error_of_the_task_is_no_candidates(tmp_path: Path):
+    (tmp_path / "task.py").write_text(
+        "from search.tasks.task import Task\n"
+        "def load(data_root, **options): return {}['labels']\n"
+        "TASK = Task(name='task', load=load, build=lambda make, splits, **options: None)\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(TaskError, match=r"load\(\) failed: KeyError: 'labels' \(task.py:2\)"):
+        train_candidate(training(task="task.py", folder=tmp_path), Job("relu(x)", gated=False))
 
 
 def test_in_step_the_last_epoch_is_not_told():
