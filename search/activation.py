@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from search.errors import TaskError
-from search.kernels.formula import apply_formula, load_formula
+from search.kernels.formula import load_formula
+from search.kernels.operators import apply_formula
 from search.kernels.program import penalty_expression
 from search.language.catalog import read_activation
 from search.language.expression import Expression

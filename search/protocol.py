@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from search.kernels.formula import Formula, apply_formula, load_formula
+from search.kernels.formula import Formula, load_formula
+from search.kernels.operators import apply_formula
 from search.language.derivative import gradients, input_leaves
 from search.language.evaluate import evaluate
 from search.language.expression import Expression, Node

@@ -11,7 +11,8 @@ from torch import Tensor
 from search.kernels.c_build import find_compiler
 from search.kernels.c_code import render, split_stages
 from search.kernels.c_rendering import CRendering
-from search.kernels.formula import Formula, apply_formula, compile_batch, load_formula
+from search.kernels.formula import Formula, compile_batch, load_formula
+from search.kernels.operators import apply_formula
 from search.kernels.program import lower
 from search.language.catalog import CATALOG
 from search.language.expression import Expression

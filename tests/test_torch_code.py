@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from search.kernels.formula import apply_formula, load_formula
+from search.kernels.formula import load_formula
+from search.kernels.operators import apply_formula
 from search.kernels.program import lower
 from search.kernels.torch_code import render
 from search.language.evaluate import evaluate

@@ -35,7 +35,7 @@ def imports(module: str, blocked: set[str]) -> subprocess.CompletedProcess[str]:
     [
         "search",
         "search.activation",
-        "search.kernels.formula",
+        "search.kernels.operators",
         "search.training.loop",
         "search.show",
     ],

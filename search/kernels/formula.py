@@ -1,9 +1,4 @@
-"""A formula as a differentiable torch function.
-
-Forward and backward are the generated programs: gradients come from the table's rules, not from
-torch's own, so that a choice's untaken branch cannot make a NaN and only x, u and the parameters
-are kept in memory. 16-bit tensors are computed in float32 and rounded once at the end.
-"""
+"""The programs of an expression, loaded for the device and dtype that ask."""
 
 from __future__ import annotations
 
@@ -11,7 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -66,8 +61,7 @@ class Formula:
     def rendering(self, x: Tensor) -> Rendering:
         """The rendering that serves the device and dtype of `x`, loaded when first asked for.
 
-        Tracing (torch.compile, export, fake tensors) sees torch's own operations, which a compiler
-        may fuse with their neighbours.
+        Whatever is not memory (fake tensors, functorch's, a compiler's) sees torch's operations.
         """
         if self.kernel == "torch" or torch.compiler.is_compiling() or type(x) not in _PLAIN:
             return self.reference
@@ -132,50 +126,3 @@ def _load_c(expression: Expression, kernel: str, dtype: torch.dtype) -> CRenderi
     except KernelError as error:
         _LOG.warning("%s: runs as torch operations: %s", expression, error)
         return None
-
-
-def apply_formula(
-    formula: Formula, inputs: Sequence[Tensor], parameters: Sequence[Tensor], channel_dim: int
-) -> Tensor:
-    """f(x[, u]; parameters) with the shape and dtype of x (see `Rendering`)."""
-    # Under torch.func a Function must keep its forward apart from its context; eager mode pays
-    # 40 of 210 µs for that (GoLU, 64 x 128, forward and backward), so it has a Function of its own.
-    function = _Transformed if torch._C._are_functorch_transforms_active() else _Eager
-    return function.apply(formula, channel_dim, *inputs, *parameters)
-
-
-class _Eager(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, formula: Formula, channel_dim: int, *tensors: Tensor) -> Tensor:
-        ctx.formula, ctx.channel_dim = formula, channel_dim
-        ctx.save_for_backward(*tensors)
-        return formula.rendering(tensors[0]).forward(tensors, channel_dim)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Any, ...]:
-        tensors = ctx.saved_tensors
-        # A gradient that will be differentiated again must be made of torch's own operations.
-        again = torch.is_grad_enabled()
-        rendering = ctx.formula.reference if again else ctx.formula.rendering(tensors[0])
-        needed = ctx.needs_input_grad[2:]
-        return None, None, *rendering.backward(*grad_outputs, tensors, ctx.channel_dim, needed)
-
-
-class _Transformed(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(formula: Formula, channel_dim: int, *tensors: Tensor) -> Tensor:
-        return formula.reference.forward(tensors, channel_dim)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.formula, ctx.channel_dim = inputs[:2]
-        ctx.save_for_backward(*inputs[2:])
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Any, ...]:
-        needed = ctx.needs_input_grad[2:]
-        tensors = ctx.saved_tensors
-        reference = ctx.formula.reference
-        return None, None, *reference.backward(*grad_outputs, tensors, ctx.channel_dim, needed)
