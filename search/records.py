@@ -7,6 +7,7 @@ A `Run` is one training, a `Trial` one candidate's sweep. Both travel as JSON (`
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -45,6 +46,19 @@ class Run:
     steps: int = 0
     seconds: float = 0.0
     """Wall time of the training steps alone: no data set-up, no evaluation."""
+
+
+Key = tuple[float, int]
+"""A run's learning rate and seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What an epoch of runs that train together brought."""
+
+    points: Mapping[Key, Point]
+    """Of every run that trained through it."""
+    ended: tuple[Run, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
@@ -17,15 +19,26 @@ def augment(images: Tensor, names: tuple[str, ...], generator: Generator) -> Ten
 
     The generator lives on the CPU so that every device sees the same draws.
     """
-    if names and images.ndim != 4:
-        shape = tuple(images.shape[1:])
+    return augment_groups(images[None], names, [generator])[0] if names else images
+
+
+def augment_groups(
+    images: Tensor, names: tuple[str, ...], generators: Sequence[Generator]
+) -> Tensor:
+    """Batches (G, N, C, H, W), each augmented as `augment` does with its own generator."""
+    if names and images.ndim != 5:
+        shape = tuple(images.shape[2:])
         raise TaskError(f"recipe.augmentation: got samples of shape {shape}; expected (C, H, W)")
-    count = len(images)
+    groups, count = images.shape[:2]
+    images = images.flatten(0, 1)
     if "flip" in names:
-        images = flip(images, torch.rand(count, generator=generator) < 0.5)
+        drawn = [torch.rand(count, generator=generator) < 0.5 for generator in generators]
+        images = flip(images, torch.cat(drawn))
     if "crop" in names:
-        images = crop(images, torch.randint(2 * PADDING + 1, (2, count), generator=generator))
-    return images
+        size = (2, count)
+        drawn = [torch.randint(2 * PADDING + 1, size, generator=g) for g in generators]
+        images = crop(images, torch.cat(drawn, 1))
+    return images.unflatten(0, (groups, count))
 
 
 def flip(images: Tensor, chosen: Tensor) -> Tensor:

@@ -180,11 +180,8 @@ def train_epoch(
     bound: float,
     device: torch.device,
 ) -> tuple[list[float], str]:
-    """The losses of the epoch's steps, up to the first that diverged and why it did.
-
-    A CPU looks at every loss; a GPU at 32 together, as each look waits for all that is queued.
-    """
-    together = 1 if device.type == "cpu" else 32
+    """The losses of the epoch's steps, up to the first that diverged and why it did."""
+    together = looks_at(device)
     losses, pending = list[float](), list[Tensor]()
     for inputs, targets in batches:
         pending.append(update(step + len(losses) + len(pending), inputs, targets))
@@ -201,11 +198,22 @@ def _collect(pending: list[Tensor], losses: list[float], step: int, bound: float
     pending.clear()
     for loss in values:
         losses.append(loss)
-        if not math.isfinite(loss):
-            return f"step {step + len(losses)}: loss is {loss}"
-        if loss > bound:
-            return f"step {step + len(losses)}: loss is {loss:.4g}, above the bound {bound:g}"
+        if problem := loss_problem(loss, bound, step + len(losses)):
+            return problem
     return ""
+
+
+def looks_at(device: torch.device) -> int:
+    """How many losses are looked at together: each one on a CPU; on a GPU 32, as each look waits
+    for all that is queued."""
+    return 1 if device.type == "cpu" else 32
+
+
+def loss_problem(loss: float, bound: float, step: int) -> str:
+    """Why a training loss ends its run as diverged, or nothing."""
+    if not math.isfinite(loss):
+        return f"step {step}: loss is {loss}"
+    return f"step {step}: loss is {loss:.4g}, above the bound {bound:g}" if loss > bound else ""
 
 
 def make_update(
@@ -253,15 +261,30 @@ def evaluate(
     """Mean loss and score of a model on a split, in evaluation mode."""
     model.eval()
     precision = precision_of(amp, split.inputs.device)
-    sums: dict[str, Tensor] = {}
+    sums = MetricSums(task)
     batches = (part.split(EVALUATION_BATCH) for part in (split.inputs, split.targets))
     for inputs, targets in zip(*batches, strict=True):
         with precision():
             outputs = model(inputs)
-        outputs = outputs.float() if amp else outputs
-        loss = task.loss(outputs, targets, 0.0) * len(targets)
-        for name, value in {"loss": loss, **task.metrics(outputs, targets)}.items():
-            sums[name] = sums[name] + value if name in sums else value
-    means = {name: value.cpu().double() / len(split.targets) for name, value in sums.items()}
-    score = task.score(means) if task.score else means[task.metric].item()
-    return means["loss"].item(), score
+        sums.add(outputs.float() if amp else outputs, targets)
+    return sums.means(len(split.targets))
+
+
+class MetricSums:
+    """A task's loss and metrics, summed over the batches of a split."""
+
+    def __init__(self, task: Task):
+        self.task = task
+        self.sums: dict[str, Tensor] = {}
+
+    def add(self, outputs: Tensor, targets: Tensor) -> None:
+        """Count a batch's outputs."""
+        loss = self.task.loss(outputs, targets, 0.0) * len(targets)
+        for name, value in {"loss": loss, **self.task.metrics(outputs, targets)}.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+    def means(self, count: int) -> tuple[float, float]:
+        """The mean loss and the score of `count` samples."""
+        means = {name: value.cpu().double() / count for name, value in self.sums.items()}
+        score = self.task.score(means) if self.task.score else means[self.task.metric].item()
+        return means["loss"].item(), score

@@ -46,6 +46,16 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     return [{"params": group, "weight_decay": decay} for decay, group in groups.items()]
 
 
+def decays_by_name(model: nn.Module, recipe: Recipe) -> dict[str, float]:
+    """The weight decay of every trainable parameter, by name."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    return {
+        names[id(parameter)]: group["weight_decay"]
+        for group in parameter_groups(model, recipe)
+        for parameter in group["params"]
+    }
+
+
 def make_optimizer(model: nn.Module, recipe: Recipe, learning_rate: float) -> Optimizer:
     """SGD or AdamW (decoupled decay), fused.
 
