@@ -20,6 +20,7 @@ from search.study import Study, open_study, read_trials
 from search.summary import print_summary
 from search.tasks.task import Task, recipe_with
 from search.training.candidate import task_of, training_of
+from search.training.planner import CHOICE, planned
 
 
 def run_session(space: Space, results: Path, fresh: bool, console: Console) -> None:
@@ -58,7 +59,8 @@ def train(study: Study, task: Task, folder: Path, console: Console) -> str:
         baselines=len(space.baselines),
     )
     epochs = recipe_with(task.recipe, space.recipe).epochs
-    training = training_of(space, task)
+    training, choice = planned(training_of(space, task), space.batching, folder / CHOICE)
+    console.print(f"{space.name}: {choice.line()}", markup=False, highlight=False, soft_wrap=True)
     torch.set_num_threads(training.threads)  # the gates run beside the workers: 49 ms, not 175
     with session_recorded(folder, space, task, study.name):
         return run_search(

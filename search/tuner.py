@@ -34,11 +34,10 @@ from search.orphans import no_orphans
 from search.plan import concurrency
 from search.progress import Display, Goal, standing
 from search.proposals import Gate, Proposals
-from search.records import Point, Run, Trial, run_from_json, to_json
+from search.records import Key, Point, Run, Trial, run_from_json, to_json
 from search.stopping import Stopped, stop_signals
 from search.study import Launch, Study
 from search.training.candidate import Job, Outcome, Training, error_line, train_candidate
-from search.training.sweep import Key
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",

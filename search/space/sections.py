@@ -109,6 +109,19 @@ def read_resources(fields: Fields) -> Resources:
     )
 
 
+def read_batching(fields: Fields) -> int | None:
+    """`auto` (None), `off` (1), or how many runs may train in one program."""
+    value = fields.values.get("batching")
+    if value is None or value.data == "auto":
+        return None
+    if value.data is False or value.data == "off":
+        return 1
+    if is_whole(value) and isinstance(value.data, int) and value.data >= 1:
+        return value.data
+    fields.wrong("batching", "auto, off, or a whole number ≥ 1")
+    return None
+
+
 def read_search(
     fields: Fields, searches: bool, grammar: Grammar | None, task: Task | None
 ) -> SearchSettings:

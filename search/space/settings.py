@@ -87,6 +87,8 @@ class Space:
     gates: bool = True
     """Whether candidates must pass the gates before they are trained."""
     device: str = "auto"
+    batching: int | None = None
+    """At most how many runs train in one program; 1 is off, None chooses by measuring."""
     data_root: str | None = None
     source: Path = field(default=Path("space.yaml"), compare=False)
     """The file it was read from."""
@@ -105,10 +107,11 @@ class Space:
     def definition(self) -> dict[str, Any]:
         """What identifies the study, as JSON values: a change of it is another study.
 
-        The number of trials, the resources, the device and where the data lie are left out.
+        The number of trials, the resources, the device, the batching and where the data lie are
+        left out.
         """
         kept = self.resolved()
-        for key in ("resources", "device", "data_root"):
+        for key in ("resources", "device", "batching", "data_root"):
             del kept[key]
         kept["search"] = {k: v for k, v in kept["search"].items() if k != "trials"}
         # The first rule is the start, and the order of keys is lost in a comparison of mappings.
@@ -131,6 +134,7 @@ class Space:
             "resources": _plain(asdict(self.resources)),
             "gates": self.gates,
             "device": self.device,
+            "batching": {None: "auto", 1: "off"}.get(self.batching, self.batching),
             "data_root": self.data_root,
         }
 

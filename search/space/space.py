@@ -16,6 +16,7 @@ from search.space.sections import (
     RATE_KEYS,
     RESOURCE_KEYS,
     SEARCH_KEYS,
+    read_batching,
     read_learning_rates,
     read_resources,
     read_search,
@@ -40,6 +41,7 @@ KEYS = (
     "resources",
     "gates",
     "device",
+    "batching",
 )
 # Where a key belongs that stands at the top of the file by mistake.
 _ELSEWHERE = (
@@ -102,6 +104,7 @@ def _space(fields: Fields, path: Path, problems: Problems) -> Space | None:
         "resources": read_resources(fields),
         "gates": fields.truth("gates", True),
         "device": fields.word("device", DEVICES, "auto"),
+        "batching": read_batching(fields),
         "data_root": None if fields.is_null("data_root") else fields.text("data_root"),
     }
     if name is None or task_name is None or rates is None:

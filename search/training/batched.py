@@ -27,14 +27,14 @@ from search.training.loop import (
     MetricSums,
     count_steps,
     initial_model,
-    loss_problem,
     looks_at,
+    loss_problem,
     precision_of,
 )
 from search.training.member_batches import MemberBatches
 from search.training.optimizers import decays_by_name
 from search.training.schedules import rate_factor
-from search.training.stacked import BatchingError, Stacked, naming_layers, stack_models
+from search.training.stacked import BatchingError, naming_layers, stack_models
 from search.training.stacked_optimizers import clipped, make_stacked_optimizer
 
 
@@ -85,9 +85,7 @@ def run_together(
         BatchingError: the model or the recipe cannot be batched; the text names the layer.
     """
     device = torch.device(device)
-    batch = _Batch(
-        task, splits_to(splits, device), make_activation, options, recipe, keys, device
-    )
+    batch = _Batch(task, splits_to(splits, device), make_activation, options, recipe, keys, device)
     dropped: list[Run] = []
     while batch.members:
         ended = [*dropped, *batch.train_epoch()]

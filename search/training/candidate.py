@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from search.activation import Activation
 from search.environment import worker_environment
 from search.errors import StudyError, TaskError
 from search.language.parser import parse
-from search.records import Point, Run
+from search.records import Epoch, Key, Point, Run
 from search.space.settings import Space
 from search.tasks.task import (
     MakeActivation,
@@ -34,18 +34,23 @@ from search.tasks.task import (
     scored_by_loss,
     splits_to,
 )
+from search.training.batched import run_together
 from search.training.constant import constant_loss
 from search.training.gate import gate_in_training, worth_a_gate
 from search.training.loop import count_steps, initial_model, run_epochs
+from search.training.memory import in_batches
 from search.training.optimizers import activations_of
+from search.training.stacked import BatchingError
 from search.training.step_cost import measure_step_cost
 from search.training.sweep import (
     Grid,
-    Key,
     OnEpoch,
+    Together,
     best_rate,
     drain,
+    in_step,
     mean_scores,
+    one_by_one,
     sweep,
     why_diverged,
 )
@@ -66,6 +71,8 @@ class Training:
     """Whether the validation loss is the score."""
     device: str = "cpu"
     threads: int = 1
+    at_once: int = 1
+    """How many runs train in one program (see `search.training.planner`); 1: the plain loop."""
     in_step: bool = False
     """Whether all runs of the grid advance together, so that a scheduler can compare epochs."""
 
@@ -213,7 +220,8 @@ def train_candidate(
     except Exception as error:
         outcome = Outcome("failed", error_line(error))
     seconds = time.perf_counter() - began
-    return replace(outcome, seconds=seconds, environment=worker_environment(prepared.device))
+    environment = {**worker_environment(prepared.device), **outcome.environment}
+    return replace(outcome, seconds=seconds, environment=environment)
 
 
 def error_line(error: BaseException) -> str:
@@ -231,7 +239,8 @@ def _trained(
     on_epoch: OnEpoch | None,
 ) -> Outcome:
     grid, make_activation = training.grid, partial(Activation, parse(job.expression))
-    ended = partial(Outcome, parameters=_parameters(prepared, make_activation))
+    told: dict[str, Any] = {}
+    ended = partial(Outcome, parameters=_parameters(prepared, make_activation), environment=told)
     if job.gated and not job.finished:
         problem = _gate(prepared, make_activation, grid)
         if problem:
@@ -239,6 +248,7 @@ def _trained(
     runs = sweep(
         grid,
         partial(_start, prepared, make_activation, prepared.recipe),
+        together=_together(prepared, training, make_activation, told),
         finished=job.finished,
         on_run=on_run,
         on_epoch=_before_last(on_epoch, prepared.steps) if training.in_step else None,
@@ -264,6 +274,40 @@ def _start(
         seed=seed,
         device=prepared.device,
     )
+
+
+def _together(
+    prepared: Prepared, training: Training, make_activation: MakeActivation, told: dict[str, Any]
+) -> Together | None:
+    """Trains several runs in one program, where the study wants that; None for the plain loop.
+
+    What cannot be batched goes the plain way, and the trial's environment remembers why.
+    """
+    if training.at_once < 2:
+        return None
+    start = partial(_start, prepared, make_activation, prepared.recipe)
+    batch = partial(
+        run_together,
+        prepared.task,
+        prepared.splits,
+        make_activation,
+        options=prepared.options,
+        recipe=prepared.recipe,
+        device=prepared.device,
+    )
+
+    def together(keys: Sequence[Key]) -> Iterator[Epoch]:
+        told["batching"] = f"up to {training.at_once} runs at once"
+        batches = in_batches(
+            lambda part: batch(keys=part), keys, training.at_once, abreast=training.in_step
+        )
+        try:
+            yield from batches
+        except BatchingError as error:
+            told["batching"] = f"one by one: {error}"
+            yield from (in_step if training.in_step else one_by_one)(start, keys)
+
+    return together
 
 
 def _before_last(on_epoch: OnEpoch | None, steps: int) -> OnEpoch:

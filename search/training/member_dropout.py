@@ -17,6 +17,7 @@ from search.training.streams import LAYERS, stream_seed
 
 _FEATURES = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 """Layers that drop whole channels."""
+_DROPOUT = (nn.Dropout, *_FEATURES)
 
 
 class Streams:
@@ -82,7 +83,7 @@ def with_member_dropout(model: nn.Module, streams: Streams) -> nn.Module:
     """The model with its dropout layers replaced, in place."""
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            if type(child) in (nn.Dropout, *_FEATURES):
-                features = type(child) in _FEATURES
+            if isinstance(child, _DROPOUT):
+                features = isinstance(child, _FEATURES)
                 setattr(module, name, MemberDropout(child.p, streams, features))
     return model

@@ -123,7 +123,9 @@ class Stacked:
         self._show()
 
 
-def stack_models(models: Sequence[nn.Module], seeds: Sequence[int], device: torch.device) -> Stacked:
+def stack_models(
+    models: Sequence[nn.Module], seeds: Sequence[int], device: torch.device
+) -> Stacked:
     """K models of one architecture as one; the first of them becomes the program.
 
     seeds: of the members' dropout streams.

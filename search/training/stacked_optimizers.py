@@ -86,7 +86,8 @@ class StackedAdamW:
     def step(self, stored: list[Tensor], gradients: list[Tensor], factor: float) -> None:
         """Move the parameters in place."""
         self.moves = self.moves or [torch.empty_like(p) for p in stored]
-        torch._foreach_zero_(self.moves)
+        for move in self.moves:
+            move.zero_()
         adamw(
             self.moves,
             gradients,

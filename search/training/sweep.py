@@ -15,22 +15,23 @@ the same seeds and the same rules.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, product
+from itertools import product
 from statistics import fmean
 from typing import Any
 
-from search.records import Point, Run
+from search.records import Epoch, Key, Point, Run
 
 EXTENSIONS = 3
 """How many rates may be added to a grid on the side of its best rate."""
 
-Key = tuple[float, int]
-"""A run's learning rate and seed."""
-
 Start = Callable[[float, int], Generator[Point, Any, Run]]
 """`start(rate, seed)` begins a run: it yields a point after every epoch and returns the run."""
+
+Together = Callable[[Sequence[Key]], Iterator[Epoch]]
+"""`together(keys)` trains the runs of several rates and seeds; it yields what each epoch brought,
+and every run once among those that ended."""
 
 OnEpoch = Callable[[int, float, Mapping[Key, Point]], None]
 """`on_epoch(epoch, value, points)`: the epoch's number from 1, the best mean over the rates at it,
@@ -132,6 +133,7 @@ def sweep(
     finished: Sequence[Run] = (),
     on_run: Callable[[Run], None] = lambda run: None,
     on_epoch: OnEpoch | None = None,
+    together: Together | None = None,
 ) -> tuple[Run, ...]:
     """Train the whole grid, then extend it; every run of the sweep, the `finished` ones included.
 
@@ -141,63 +143,71 @@ def sweep(
         on_run: called with every run as soon as it has ended.
         on_epoch: given, the runs of the grid advance together, an epoch at a time, and it is
             called after every epoch; what it raises ends the sweep. All models of the grid are in
-            memory at once. Rates that extend the grid are trained one by one.
+            memory at once. Rates that extend the grid come later and are not told.
+        together: trains several runs, in place of `start`.
     """
     done = {(run.learning_rate, run.seed): run for run in finished}
-    if on_epoch is None:
-        runs = _one_by_one(grid.rates, grid.seeds, start, done, on_run)
-    else:
-        runs = _in_step(grid, start, done, on_run, on_epoch)
+
+    def train(rates: Sequence[float], told: OnEpoch | None) -> list[Run]:
+        keys = list(product(rates, grid.seeds))
+        missing = [key for key in keys if key not in done]
+        if together is not None:
+            epochs = together(missing)
+        else:
+            epochs = in_step(start, missing) if told else one_by_one(start, missing)
+        return _follow(grid, keys, epochs, done, on_run, told)
+
+    runs = train(grid.rates, on_epoch)
     rates = list(grid.rates)
     for _ in range(EXTENSIONS if grid.extend else 0):
         rate = next_rate(rates, best_rate(runs, grid.maximize, grid.default))
         if rate is None:
             break
         rates = sorted([*rates, rate])
-        runs += _one_by_one((rate,), grid.seeds, start, done, on_run)
+        runs += train((rate,), None)
     return tuple(runs)
 
 
-def _one_by_one(
-    rates: Sequence[float],
-    seeds: Sequence[int],
-    start: Start,
-    done: Mapping[Key, Run],
-    on_run: Callable[[Run], None],
-) -> list[Run]:
-    runs = []
-    for key in product(rates, seeds):
-        run = done.get(key)
-        if run is None:
-            run = drain(start(*key))
-            on_run(run)
-        runs.append(run)
-    return runs
+def one_by_one(start: Start, keys: Sequence[Key]) -> Iterator[Epoch]:
+    """One run after the other, each to its end."""
+    for key in keys:
+        yield Epoch({}, (drain(start(*key)),))
 
 
-def _in_step(
-    grid: Grid,
-    start: Start,
-    done: Mapping[Key, Run],
-    on_run: Callable[[Run], None],
-    on_epoch: OnEpoch,
-) -> list[Run]:
-    keys = list(product(grid.rates, grid.seeds))
-    ended = {key: done[key] for key in keys if key in done}
-    alive = {key: start(*key) for key in keys if key not in done}
-    for epoch in count(1):
-        points = {k: run.curve[epoch - 1] for k, run in ended.items() if len(run.curve) >= epoch}
+def in_step(start: Start, keys: Sequence[Key]) -> Iterator[Epoch]:
+    """All runs, an epoch of each at a time."""
+    alive = {key: start(*key) for key in keys}
+    while alive:
+        points, ended = dict[Key, Point](), list[Run]()
         for key, stream in list(alive.items()):
             try:
                 points[key] = next(stream)
             except StopIteration as stop:
                 del alive[key]
-                ended[key] = stop.value
-                on_run(stop.value)
-        if not alive:
-            break
+                ended.append(stop.value)
+        yield Epoch(points, tuple(ended))
+
+
+def _follow(
+    grid: Grid,
+    keys: Sequence[Key],
+    epochs: Iterable[Epoch],
+    done: Mapping[Key, Run],
+    on_run: Callable[[Run], None],
+    on_epoch: OnEpoch | None,
+) -> list[Run]:
+    """The runs of all keys in order, the done ones included; tells the rest on the way."""
+    ended = {key: done[key] for key in keys if key in done}
+    for epoch, brought in enumerate(epochs, 1):
+        for run in brought.ended:
+            ended[run.learning_rate, run.seed] = run
+            on_run(run)
+        if on_epoch is None:
+            continue
+        points = {k: run.curve[epoch - 1] for k, run in ended.items() if len(run.curve) >= epoch}
+        points |= brought.points
         value = value_at(points, grid)
-        if value is not None:
+        if value is not None and brought.points:
             on_epoch(epoch, value, points)
     return [ended[key] for key in keys]
 
