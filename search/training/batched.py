@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from search.records import Epoch, Key, Point, Run
 from search.tasks.task import MakeActivation, Recipe, Splits, Task, cross_entropy, splits_to
@@ -278,16 +277,18 @@ Losses = Callable[[Tensor, Tensor], Tensor]
 def losses_of(task: Task, splits: Splits, recipe: Recipe) -> Losses:
     """The task's loss of every member.
 
-    Cross-entropy in one call for all rows: 0.1 ms for ten members of 16 rows, where vmap takes
-    0.4. It counts rows, so classes that torch ignores (negative ones) go by vmap.
+    Cross-entropy of all rows at once: 0.1 ms for ten members of 16 rows, where one after the other
+    takes 0.7. It counts rows, so targets that torch ignores (negative ones) go in turn.
     """
     smoothing = recipe.label_smoothing
     if task.loss is cross_entropy and int(splits.train.targets.min()) >= 0:
 
         def by_rows(outputs: Tensor, targets: Tensor) -> Tensor:
-            rows, classes = outputs.flatten(0, -2), targets.flatten()
-            found = F.cross_entropy(rows, classes, reduction="none", label_smoothing=smoothing)
-            return found.view(len(outputs), -1).mean(1)
+            logarithms = outputs.log_softmax(-1)
+            losses = -logarithms.gather(-1, targets.unsqueeze(-1)).flatten(1).mean(1)
+            if not smoothing:
+                return losses
+            return (1 - smoothing) * losses - smoothing * logarithms.flatten(1).mean(1)
 
         return by_rows
 

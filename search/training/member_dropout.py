@@ -51,14 +51,28 @@ class MemberDropout(nn.Module):
         """The shape of x."""
         if not self.training or not self.p:
             return x
-        return x * _Noise.apply(x.detach(), self.p, self.streams, self.features)
+        return x * _Noise.apply(x.detach(), self)
+
+    def of_members(self, x: Tensor) -> Tensor:
+        """The same for (K, …) outside vmap."""
+        return x * self.noise(x.detach()) if self.training and self.p else x
+
+    def noise(self, x: Tensor) -> Tensor:
+        """The factors of x (K, …)."""
+        like = x[(..., *(slice(1),) * (x.ndim - 3))] if self.features else x
+        draws = [
+            torch.empty_like(one).bernoulli_(1 - self.p, generator=generator)
+            for one, generator in zip(like, self.streams.generators, strict=True)
+        ]
+        noise = torch.stack(draws)
+        return noise.div_(1 - self.p) if self.p < 1 else noise
 
 
 class _Noise(torch.autograd.Function):
     """Factors for x; only ever called under vmap, which hands over all members at once."""
 
     @staticmethod
-    def forward(x: Tensor, p: float, streams: Streams, features: bool) -> Tensor:
+    def forward(x: Tensor, layer: MemberDropout) -> Tensor:
         raise RuntimeError("dropout of members outside a batch")
 
     @staticmethod
@@ -67,16 +81,9 @@ class _Noise(torch.autograd.Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: Sequence[Any], x: Tensor, p: float, streams: Streams, features: bool
+        info: Any, in_dims: Sequence[Any], x: Tensor, layer: MemberDropout
     ) -> tuple[Tensor, int]:
-        x = x.movedim(in_dims[0], 0)
-        like = x[(..., *(slice(1),) * (x.ndim - 3))] if features else x
-        draws = [
-            torch.empty_like(one).bernoulli_(1 - p, generator=generator)
-            for one, generator in zip(like, streams.generators, strict=True)
-        ]
-        noise = torch.stack(draws)
-        return noise.div_(1 - p) if p < 1 else noise, 0
+        return layer.noise(x.movedim(in_dims[0], 0)), 0
 
 
 def with_member_dropout(model: nn.Module, streams: Streams) -> nn.Module:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from search.training.member_dropout import Streams, with_member_dropout
+from search.training.member_layers import chain_of, run_chain
 from search.training.optimizers import penalties
 
 
@@ -53,12 +54,15 @@ class Stacked:
     streams: Streams
     """Of the members' dropout."""
     names: list[str]
+    chain: list[nn.Module] | None = None
+    """The layers, where they can be computed without vmap."""
     leaves: list[Tensor] = field(default_factory=list)
     """The trainable parameters as the model sees them: views of `stored`."""
     _terms: list[Callable[[], Tensor]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._terms = penalties(self.model)
+        self.chain = chain_of(self.model)
         self._show()
 
     def _show(self) -> None:
@@ -73,17 +77,26 @@ class Stacked:
         shared: the inputs are (N, …), the same for all members, and there are no penalties.
         """
         tensors = [*self.leaves, *self.constants]
+        if self.chain is not None:
+            self._put(tensors)
+            inputs = inputs.expand(len(tensors[0]), *inputs.shape) if shared else inputs
+            return run_chain(self.chain, inputs), self._penalties()
         return torch.vmap(self._member, in_dims=(0, None if shared else 0))(tensors, inputs)
 
     def _member(self, tensors: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
-        for slot in self.slots:
-            slot.owner[slot.name] = tensors[slot.index]
+        self._put(tensors)
         outputs = self.model(inputs)
         for slot in self.slots:
             if slot.owner[slot.name] is not tensors[slot.index]:
                 raise BatchingError(f"buffer {slot.name} is replaced in the forward pass")
-        terms = self._terms if self.model.training else ()
-        return outputs, [term() for term in terms]
+        return outputs, self._penalties()
+
+    def _put(self, tensors: Sequence[Tensor]) -> None:
+        for slot in self.slots:
+            slot.owner[slot.name] = tensors[slot.index]
+
+    def _penalties(self) -> list[Tensor]:
+        return [term() for term in self._terms] if self.model.training else []
 
     def gradients(self, losses: Tensor, weights: Tensor) -> list[Tensor]:
         """The gradient of each member's loss (K,) times its weight, laid out as `stored`."""

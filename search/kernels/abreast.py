@@ -1,0 +1,74 @@
+"""A formula for several models at once without torch.func: x and parameters with members first.
+
+torch.func's own way to the fused kernels costs 0.15 ms of Python a call (inspecting signatures,
+walking trees), four times what the kernel takes for ten members of 16 × 128.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from search.kernels.formula import Formula, load_formula
+from search.kernels.members import stack_members
+from search.kernels.operators import apply_formula
+from search.language.expression import Expression, Statistic, walk
+
+
+def apply_abreast(
+    formula: Formula, x: Tensor, parameters: Sequence[Tensor], channel_dim: int
+) -> Tensor:
+    """f of every member: x (K, N, …), parameters (K,) per layer or (K, C) per channel.
+
+    channel_dim: negative, as a member sees it. One fused call where the formula allows it: the
+    members count as channels of dimension 0, or as K · C channels; else they take turns.
+    """
+    stacked = _stacked(formula.expression, bool(parameters))
+    if stacked is not None:
+        ones = (1,) * (x.ndim - 1)
+        own = [p.reshape(-1, *ones) for p in parameters]
+        dim = -x.ndim if parameters else channel_dim
+        return apply_formula(load_formula(stacked, formula.kernel), (x,), own, dim)
+    by_channel = _by_channel(formula.expression)
+    if by_channel is not None:
+        return _as_channels(load_formula(by_channel, formula.kernel), x, parameters, channel_dim)
+    shape = (-1, *(1,) * (-channel_dim - 1))
+    turns = zip(x.unbind(0), *(p.unbind(0) for p in parameters), strict=True)
+    found = [
+        apply_formula(formula, (one,), [p.view(shape) if p.ndim else p for p in own], channel_dim)
+        for one, *own in turns
+    ]
+    return torch.stack(found)
+
+
+def _as_channels(
+    formula: Formula, x: Tensor, parameters: Sequence[Tensor], channel_dim: int
+) -> Tensor:
+    """The members laid beside each other along the channels, for one call, and back."""
+    members, channels = len(x), x.shape[channel_dim]
+    beside = x.movedim(0, channel_dim - 1)
+    own = [p if p.ndim == 2 else p[:, None].expand(members, channels) for p in parameters]
+    shape = (-1, *(1,) * (-channel_dim - 1))
+    flat = [p.reshape(shape) for p in own]
+    y = apply_formula(formula, (beside.flatten(channel_dim - 1, channel_dim),), flat, channel_dim)
+    return y.view(beside.shape).movedim(channel_dim - 1, 0)
+
+
+@lru_cache(maxsize=1024)
+def _stacked(expression: Expression, own: bool) -> Expression | None:
+    return stack_members(expression, own_parameters=own)
+
+
+@lru_cache(maxsize=1024)
+def _by_channel(expression: Expression) -> Expression | None:
+    """The formula with a value of every parameter for each channel; None with statistics."""
+    if any(isinstance(node, Statistic) for node in walk(expression.body)):
+        return None
+    declared = [
+        replace(p, scope="channel") if p.scope == "layer" else p for p in expression.parameters
+    ]
+    return replace(expression, parameters=tuple(declared), penalty=None)
