@@ -45,6 +45,35 @@ def trials(options: argparse.Namespace) -> None:
     print(timing.as_json(ways) if options.json else timing.table(ways))
 
 
+def sweeps_arguments(parser: argparse.ArgumentParser) -> None:
+    from search.benchmarks.sweeps import CASES, USUAL
+
+    known = f"of {', '.join(CASES)}; default: {' '.join(USUAL)}"
+    parser.add_argument("cases", nargs="*", default=list(USUAL), help=known)
+    parser.add_argument("--runs", nargs="+", type=int, default=[10], help="runs in a sweep")
+    parser.add_argument("--steps", type=int, default=50, help="of every run")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write the JSON there too")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw a picture, .png or .svg")
+
+
+def sweeps(options: argparse.Namespace) -> None:
+    from search.benchmarks import sweeps as timing
+
+    rows = timing.compare(
+        options.cases, options.runs, options.steps, options.rounds, options.device
+    )
+    print(timing.as_json(rows) if options.json else timing.table(rows))
+    if options.save:
+        options.save.write_text(timing.as_json(rows) + "\n", encoding="utf-8")
+    if options.picture:
+        from search.figures.sweeps import draw_sweeps  # matplotlib: only who wants a picture
+
+        draw_sweeps(timing.as_json(rows)).savefig(options.picture)
+
+
 Command = tuple[
     str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]
 ]
@@ -53,6 +82,11 @@ COMMANDS: dict[str, Command] = {
         "instructions, registers, spills and access widths of compiled kernels, without a GPU",
         inspect_arguments,
         inspect,
+    ),
+    "sweeps": (
+        "model-steps per second of a sweep: plain loop, two processes, many runs in one program",
+        sweeps_arguments,
+        sweeps,
     ),
     "trials": (
         "runs per minute of a search, against one Ray Tune trial per (candidate, rate, seed)",

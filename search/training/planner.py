@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -94,36 +95,32 @@ def _steps(prepared: Prepared, runs: Sequence[Key]) -> int:
 
 
 def timed(prepared: Prepared, keys: Sequence[Key], steps: int) -> float:
-    """Model-steps per second of short runs that train together; of one, by the plain loop.
+    """Model-steps per second of short runs that train together; of one, by the plain loop."""
+    validation = prepared.splits.validation
+    few = Split(validation.inputs[:2], validation.targets[:2])
+    short = replace(prepared, splits=replace(prepared.splits, validation=few))
+    return speed_of(train_short(short, [(1e-9 * rate, seed) for rate, seed in keys], steps))
 
-    The training part alone counts; rates are so small that nothing diverges.
-    """
-    small = [(1e-9 * rate, seed) for rate, seed in keys]
-    validation = Split(*(part[:2] for part in _parts(prepared.splits.validation)))
-    shared = {
+
+def train_short(prepared: Prepared, keys: Sequence[Key], steps: int) -> list[Run]:
+    """Runs of at most `steps` steps: several together, one by the plain loop."""
+    most = min(steps, prepared.steps)
+    shared: dict[str, Any] = {
         "options": prepared.options,
-        "recipe": replace(prepared.recipe, max_steps=min(steps, prepared.steps)),
+        "recipe": replace(prepared.recipe, max_steps=most),
         "device": prepared.device,
     }
-    splits = replace(prepared.splits, validation=validation)
-    make = partial(Activation, TYPICAL)
+    program = prepared.task, prepared.splits, partial(Activation, TYPICAL)
     if len(keys) > 1:
-        epochs = run_together(prepared.task, splits, make, keys=small, **shared)
-        runs = [run for epoch in epochs for run in epoch.ended]
-    else:
-        ((rate, seed),) = small
-        start = partial(run_epochs, prepared.task, splits, make, **shared)
-        runs = [drain(start(learning_rate=rate, seed=seed))]
-    return speed_of(runs)
+        epochs = run_together(*program, keys=keys, **shared)
+        return [run for epoch in epochs for run in epoch.ended]
+    ((rate, seed),) = keys
+    return [drain(run_epochs(*program, learning_rate=rate, seed=seed, **shared))]
 
 
 def speed_of(runs: Sequence[Run]) -> float:
     """Model-steps per second of training."""
     return sum(run.steps for run in runs) / sum(run.seconds for run in runs)
-
-
-def _parts(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
-    return split.inputs, split.targets
 
 
 # --- kept with the study -------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from search.training.member_attention import FoldedAttention
 from search.training.member_dropout import Streams, with_member_dropout
 from search.training.member_layers import chain_of, run_chain
 from search.training.optimizers import penalties
@@ -81,7 +82,8 @@ class Stacked:
             self._put(tensors)
             inputs = inputs.expand(len(tensors[0]), *inputs.shape) if shared else inputs
             return run_chain(self.chain, inputs), self._penalties()
-        return torch.vmap(self._member, in_dims=(0, None if shared else 0))(tensors, inputs)
+        with FoldedAttention():
+            return torch.vmap(self._member, in_dims=(0, None if shared else 0))(tensors, inputs)
 
     def _member(self, tensors: Sequence[Tensor], inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
         self._put(tensors)

@@ -1,0 +1,63 @@
+"""Sweeps side by side: model-steps per second of each way, by case and number of runs."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+
+from search.figures.style import BASELINE, BEST, CANDIDATE, INK, SMALL, dress, new_figure
+
+COLOURS = {"loop": BASELINE, "processes": CANDIDATE, "batched": BEST}
+WORDS = {"loop": "plain loop", "processes": "two processes", "batched": "one program"}
+
+
+class SweepsInfo(NamedTuple):
+    """Bars by group; a group is a case with a number of runs."""
+
+    groups: tuple[str, ...]
+    ratios: dict[str, tuple[float, ...]]
+    """Median ratio to the plain loop of the same round, by way."""
+    ranges: dict[str, tuple[tuple[float, float], ...]]
+    """Least and most of the ratio."""
+    rounds: int
+
+
+def sweeps_info(text: str) -> SweepsInfo:
+    """What `python -m search.bench sweeps --save` wrote."""
+    rows = json.loads(text)["sweeps"]
+    loops = {(row["case"], row["runs"]): row["speeds"] for row in rows if row["way"] == "loop"}
+    ratios: dict[str, tuple[float, ...]] = {way: () for way in COLOURS}
+    ranges: dict[str, tuple[tuple[float, float], ...]] = {way: () for way in COLOURS}
+    for row in rows:
+        loop = loops[row["case"], row["runs"]]
+        found = [a / b for a, b in zip(row["speeds"], loop, strict=True)]
+        ratios[row["way"]] += (statistics.median(found),)
+        ranges[row["way"]] += ((min(found), max(found)),)
+    groups = tuple(f"{case}, {runs} runs" for case, runs in loops)
+    return SweepsInfo(groups, ratios, ranges, len(next(iter(loops.values()), [])))
+
+
+def draw_sweeps(text: str) -> Figure:
+    """Horizontal bars: how many times as fast as the plain loop beside it."""
+    info = sweeps_info(text)
+    figure = new_figure(7.0, 0.8 + 0.75 * len(info.groups))
+    axes = figure.subplots()
+    height = 0.26
+    for place, way in enumerate(COLOURS):
+        for group, ratio in enumerate(info.ratios[way]):
+            y = group + (place - 1) * height
+            low, high = info.ranges[way][group]
+            label = WORDS[way] if group == 0 else None
+            axes.barh(y, ratio, height * 0.9, color=COLOURS[way], label=label)
+            axes.plot([low, high], [y, y], color=INK, linewidth=0.8)
+            axes.text(high, y, f"  {ratio:.2f}×", va="center", fontsize=SMALL, color=INK)
+    axes.set_yticks(range(len(info.groups)), info.groups)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    words = f"model-steps per second against the plain loop, median and range of {info.rounds}"
+    dress(axes, "A sweep in one program", x=words, grid="x")
+    axes.legend(loc="lower right", frameon=False, fontsize=SMALL, labelcolor=INK)
+    return figure

@@ -1,0 +1,497 @@
+"""Runs that train together: each as its own plain run, none touched by another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from search.activation import Activation
+from search.errors import SpaceError
+from search.records import Epoch, Key, Run
+from search.space.space import load_space
+from search.tasks.digits import TASK as DIGITS
+from search.tasks.task import (
+    MakeActivation,
+    Recipe,
+    Split,
+    Splits,
+    Task,
+    find_task,
+    options_with,
+    recipe_with,
+)
+from search.tasks.text import TASK as TEXT
+from search.training.batched import run_together
+from search.training.candidate import Job, Training, train_candidate
+from search.training.loop import run_epochs
+from search.training.memory import halving, in_batches, out_of_memory
+from search.training.planner import Choice, plan_batching, planned
+from search.training.stacked import BatchingError
+from search.training.sweep import Grid, drain
+
+HERE = Path(__file__).parent
+CLOSE = 64 * torch.finfo(torch.float32).eps
+"""Relative, of losses after a dozen steps: some roundings a step, which so few amplify little."""
+TOY = find_task("toy_task.py", HERE)
+KEYS = ((0.003, 0), (0.03, 0), (0.003, 7), (0.03, 7))
+GATED = "(a - b) * x * sigmoid(s * x) + b * x where a = 1 per layer, b = 0 per layer, s = 1 {}"
+
+
+def digits(count: int = 96) -> Splits:
+    """Random numbers in the shape of digits."""
+    random = torch.Generator().manual_seed(0)
+
+    def part(size: int) -> Split:
+        inputs = torch.randn(size, 1, 8, 8, generator=random)
+        return Split(inputs, torch.randint(10, (size,), generator=random))
+
+    return Splits(part(count), part(40), part(2), outputs=10)
+
+
+def characters() -> Splits:
+    random = torch.Generator().manual_seed(0)
+    parts = [torch.randint(20, (size, 9), generator=random) for size in (24, 6, 2)]
+    return Splits(*(Split(p[:, :-1], p[:, 1:]) for p in parts), outputs=20)
+
+
+def plain(task: Task, splits: Splits, make: MakeActivation, keys: Sequence[Key], **rest: Any):
+    return {
+        key: drain(run_epochs(task, splits, make, learning_rate=key[0], seed=key[1], **rest))
+        for key in keys
+    }
+
+
+def together(task: Task, splits: Splits, make: MakeActivation, keys: Sequence[Key], **rest: Any):
+    epochs = list(run_together(task, splits, make, keys=keys, **rest))
+    return {(r.learning_rate, r.seed): r for epoch in epochs for r in epoch.ended}
+
+
+def settings(task: Task, options: dict[str, Any], **recipe: Any) -> dict[str, Any]:
+    base = {"batch_size": 16, "epochs": 2, "schedule": "cosine", "warmup": 0.2}
+    made = recipe_with(task.recipe, base | recipe)
+    return {"options": options_with(task, options), "recipe": made}
+
+
+def distance(a: Run, b: Run) -> float:
+    """The largest relative difference of two runs' losses."""
+    pairs = zip(a.curve, b.curve, strict=True)
+    numbers = [((p.train_loss, q.train_loss), (p.loss, q.loss)) for p, q in pairs]
+    return max(abs(x - y) / abs(x) for point in numbers for x, y in point)
+
+
+def silu() -> nn.Module:
+    return Activation("x * sigmoid(x)")
+
+
+# name: task, data, options, activation, recipe
+CASES: dict[str, tuple[Task, Splits, dict[str, Any], str, dict[str, Any]]] = {
+    "mlp": (DIGITS, digits(), {}, "golu", {}),
+    "mlp, nesterov and decay": (
+        DIGITS,
+        digits(),
+        {"norm": "layernorm"},
+        "gelu",
+        {"nesterov": True, "weight_decay": 0.05, "decay": "all"},
+    ),
+    "mlp, AdamW": (
+        DIGITS,
+        digits(),
+        {},
+        "silu",
+        {"optimizer": "adamw", "weight_decay": 0.1, "clip_norm": 0.5, "label_smoothing": 0.1},
+    ),
+    "mlp, BatchNorm": (DIGITS, digits(), {"norm": "batchnorm"}, "mish", {"momentum": 0.0}),
+    "mlp, a parameter per layer": (DIGITS, digits(), {}, GATED.format("per layer"), {}),
+    "mlp, a parameter per channel": (
+        DIGITS,
+        digits(),
+        {},
+        GATED.format("per channel"),
+        {"activation_weight_decay": 0.1},
+    ),
+    "mlp, a statistic and channels": (
+        DIGITS,
+        digits(),
+        {},
+        "x * sigmoid(s * x) * (1 + 0.1 * tanh(std(x))) where s = 1 per channel",
+        {},
+    ),
+    "mlp, a penalty": (DIGITS, digits(), {}, "velu", {}),
+    "cnn, BatchNorm": (
+        DIGITS,
+        digits(48),
+        {"model": "cnn"},
+        GATED.format("per channel"),
+        {"augmentation": ["flip", "crop"], "epochs": 1},
+    ),
+    "gpt": (
+        TEXT,
+        characters(),
+        {"context": 8, "layers": 1, "heads": 2, "width": 16},
+        "gelu",
+        {"batch_size": 8, "epochs": 1},
+    ),
+    "gpt, gated": (
+        TEXT,
+        characters(),
+        {"context": 8, "layers": 1, "heads": 2, "width": 16, "ffn": "gated"},
+        "u * x * sigmoid(b * x) where b = 1 per layer",
+        {"batch_size": 8, "epochs": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_member_follows_its_own_plain_run(case: str):
+    task, splits, options, formula, recipe = CASES[case]
+    make, rest = partial(Activation, formula), settings(task, options, **recipe)
+    alone = plain(task, splits, make, KEYS, **rest)
+    both = together(task, splits, make, KEYS, **rest)
+    assert both.keys() == alone.keys()
+    for key, run in alone.items():
+        assert (both[key].state, both[key].steps) == (run.state, run.steps)
+        assert distance(run, both[key]) < CLOSE
+        assert both[key].seconds > 0
+
+
+def test_a_wrong_rate_would_be_noticed():
+    rest = settings(DIGITS, {})
+    runs = together(DIGITS, digits(), silu, [(0.01, 0), (0.0101, 0)], **rest)
+    assert distance(*runs.values()) > 2 * CLOSE
+
+
+def dropping(make: MakeActivation, splits: Splits, **_: Any) -> nn.Module:
+    first = [nn.Flatten(), nn.Linear(64, 16), make(), nn.Dropout(0.5)]
+    return nn.Sequential(*first, nn.Linear(16, splits.outputs))
+
+
+class Residual(nn.Module):
+    """Not a chain: goes by vmap. Counts its calls in a buffer, and shares a layer."""
+
+    calls: Tensor
+
+    def __init__(self, make: MakeActivation):
+        super().__init__()
+        self.project = nn.Linear(64, 16)
+        self.shared = nn.Linear(16, 16)
+        self.activation = make()
+        self.dropout = nn.Dropout(0.3)
+        self.head = nn.Linear(16, 10)
+        self.unused = nn.Linear(3, 3)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        x = self.project(x.flatten(1))
+        x = x + self.dropout(self.activation(self.shared(x)))
+        return self.head(x + self.activation(self.shared(x)) / self.calls)
+
+
+@pytest.mark.parametrize("build", [dropping, lambda make, splits: Residual(make)])
+def test_on_the_cpu_dropout_draws_what_a_plain_run_draws(build: Callable[..., nn.Module]):
+    task = Task(name="own", load=lambda root: digits(), build=build)
+    rest = {"options": {}, "recipe": Recipe(batch_size=16, epochs=2, weight_decay=0.1)}
+    alone = plain(task, digits(), silu, KEYS, **rest)
+    for key, run in together(task, digits(), silu, KEYS, **rest).items():
+        assert distance(alone[key], run) < CLOSE
+
+
+# --- nobody touches another ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"norm": "batchnorm"}, {"model": "cnn"}])
+def test_a_member_that_diverges_leaves_the_others_bitwise_as_they_were(options: dict[str, Any]):
+    rest = settings(DIGITS, options, epochs=1)
+    wild = [(0.01, 0), (1e30, 0), (0.03, 1), (1e25, 1)]
+    tame = [(0.01, 0), (1e-9, 0), (0.03, 1), (1e-8, 1)]
+    with_wild = together(DIGITS, digits(), silu, wild, **rest)
+    without = together(DIGITS, digits(), silu, tame, **rest)
+    for key in ((0.01, 0), (0.03, 1)):
+        assert with_wild[key].curve == without[key].curve
+    alone = plain(DIGITS, digits(), silu, wild, **rest)
+    for key in ((1e30, 0), (1e25, 1)):
+        run = with_wild[key]
+        assert (run.state, run.steps, run.curve) == ("diverged", alone[key].steps, ())
+        assert run.reason.split(":")[0] == alone[key].reason.split(":")[0]
+
+
+def test_a_member_above_the_bound_ends_at_that_step_with_the_plain_reason():
+    rest = settings(DIGITS, {}, loss_bound=4.0, epochs=4, warmup=0.0)
+    keys = [(0.01, 0), (3.0, 0), (3.0, 1)]
+    alone = plain(DIGITS, digits(), silu, keys, **rest)
+    both = together(DIGITS, digits(), silu, keys, **rest)
+    states = [run.state for run in alone.values()]
+    assert states == ["complete", "diverged", "diverged"]
+    for key, run in alone.items():
+        assert (both[key].state, both[key].steps) == (run.state, run.steps)
+        assert both[key].reason.split(",")[-1] == run.reason.split(",")[-1]
+
+
+def test_a_member_that_is_dropped_leaves_the_others_bitwise_as_they_were():
+    rest = settings(DIGITS, {}, epochs=3)
+    make = partial(Activation, GATED.format("per channel"))
+    whole = together(DIGITS, digits(), make, KEYS, **rest)
+    stream = run_together(DIGITS, digits(), make, keys=KEYS, **rest)
+    first = next(stream)
+    assert set(first.points) == set(KEYS) and not first.ended
+    runs = list(stream.send({KEYS[1]: "the rung"}).ended)
+    runs += [run for epoch in stream for run in epoch.ended]
+    found = {(run.learning_rate, run.seed): run for run in runs}
+    assert (found[KEYS[1]].state, found[KEYS[1]].reason) == ("pruned", "the rung")
+    assert len(found[KEYS[1]].curve) == 1
+    for key in (KEYS[0], *KEYS[2:]):
+        assert found[key].curve == whole[key].curve
+
+
+def test_all_may_diverge_at_once():
+    rest = settings(DIGITS, {}, warmup=0.0)
+    runs = together(DIGITS, digits(), silu, [(1e30, 0), (1e31, 0)], **rest)
+    assert [run.state for run in runs.values()] == ["diverged", "diverged"]
+
+
+def test_seconds_are_shared():
+    rest = settings(DIGITS, {})
+    runs = together(DIGITS, digits(), silu, KEYS, **rest)
+    assert len({run.seconds for run in runs.values()}) == 1
+
+
+# --- what cannot be batched ----------------------------------------------------------------------
+
+
+class Branching(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.mean() > 0 else x
+
+
+class Replacing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mean = 0.9 * self.mean + 0.1 * x.mean()
+        return x
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTM(16, 16, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cell(x.unsqueeze(1))[0][:, 0]
+
+
+class Random(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(x, 0.5, self.training)
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        (Branching, r"layer 3 \(Branching\): .*data-dependent"),
+        (Replacing, "buffer mean is replaced"),
+        (Recurrent, r"layer 3.cell \(LSTM\): "),
+        (Random, r"layer 3 \(Random\): .*random"),
+    ],
+)
+def test_what_cannot_be_batched_is_told_by_its_layer(layer: type[nn.Module], said: str):
+    def build(make: MakeActivation, splits: Splits, **_: Any) -> nn.Module:
+        first = [nn.Flatten(), nn.Linear(64, 16), make(), layer()]
+        return nn.Sequential(*first, nn.Linear(16, splits.outputs))
+
+    task = Task(name="own", load=lambda root: digits(), build=build)
+    with pytest.raises(BatchingError, match=said) as caught:
+        together(task, digits(), silu, KEYS, options={}, recipe=Recipe(batch_size=16, epochs=1))
+    assert "\n" not in str(caught.value)
+
+
+OWN = """
+import torch
+from torch import nn
+from search.tasks.task import Recipe, Split, Splits, Task
+
+class Branching(nn.Module):
+    def forward(self, x):
+        return x if x.mean() > 1000 else 2 * x
+
+def load(root):
+    torch.manual_seed(0)
+    parts = [Split(torch.randn(n, 4), torch.randint(2, (n,))) for n in (64, 16, 16)]
+    return Splits(*parts, outputs=2)
+
+def build(make, splits):
+    return nn.Sequential(nn.Linear(4, 8), make(), Branching(), nn.Linear(8, 2))
+
+TASK = Task(name="own", load=load, build=build, recipe=Recipe(batch_size=16, epochs=2))
+"""
+
+
+def training(folder: Path = HERE, task: str = "toy_task.py", **changes: Any) -> Training:
+    grid = Grid(rates=(0.03, 0.3), default=0.3, seeds=(0, 1), extend=True)
+    shared = {"options": {}, "recipe": {}, "data_root": None, "grid": grid}
+    return Training(task, folder, **{**shared, **changes})
+
+
+def test_a_candidate_that_cannot_be_batched_trains_the_plain_way_and_says_why(tmp_path: Path):
+    (tmp_path / "own.py").write_text(OWN, encoding="utf-8")
+    ended: dict[int, list[Run]] = {1: [], 4: []}
+    outcomes = [
+        train_candidate(
+            training(tmp_path, "own.py", at_once=n), Job("silu(x)", gated=False), ended[n].append
+        )
+        for n in ended
+    ]
+    assert [o.state for o in outcomes] == ["complete", "complete"]
+    assert [r.curve for r in ended[1]] == [r.curve for r in ended[4]]
+    said = outcomes[1].environment["batching"]
+    assert said.startswith("one by one: layer 2 (Branching): ") and "\n" not in said
+    choice = planned(training(tmp_path, "own.py"), None, None)[1]
+    assert choice.at_once == 1
+    assert choice.line().startswith("batching: runs one by one; layer 2 (Branching): ")
+
+
+# --- the sweep of a candidate --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at_once", [2, 3, 100])
+def test_a_batched_sweep_has_the_records_of_a_plain_one(at_once: int):
+    job = Job("x * sigmoid(b * x) where b = 1 per channel", gated=True)
+    found: list[tuple[list[Run], Any]] = []
+    for n in (1, at_once):
+        runs: list[Run] = []
+        found.append((runs, train_candidate(training(at_once=n), job, runs.append)))
+    (alone, plainly), (both, batched) = found
+    assert (batched.state, batched.best_rate) == (plainly.state, plainly.best_rate)
+    assert batched.score == pytest.approx(plainly.score, abs=1 / 128)
+    assert sorted((r.learning_rate, r.seed) for r in both) == sorted(
+        (r.learning_rate, r.seed) for r in alone
+    )
+    assert batched.parameters == plainly.parameters and batched.cost
+
+
+def test_a_batched_sweep_goes_on_with_what_is_finished():
+    runs: list[Run] = []
+    job = Job("relu(x)", gated=False)
+    train_candidate(training(at_once=4), job, runs.append)
+    again: list[Run] = []
+    train_candidate(training(at_once=4), replace(job, finished=tuple(runs[:3])), again.append)
+    keys = [(r.learning_rate, r.seed) for r in runs]
+    assert [(r.learning_rate, r.seed) for r in again] == keys[3:]
+
+
+@pytest.mark.parametrize("at_once", [2, 4])
+def test_epochs_of_a_batched_sweep_are_told(at_once: int):
+    told: dict[int, list[tuple[int, float, int]]] = {1: [], at_once: []}
+    for n, list_ in told.items():
+        train_candidate(
+            training(at_once=n, in_step=True),
+            Job("relu(x)", gated=False),
+            on_epoch=lambda epoch, value, points, to=list_: to.append((epoch, value, len(points))),
+        )
+    assert [(e, n) for e, _, n in told[1]] == [(e, n) for e, _, n in told[at_once]]
+    for (_, a, _), (_, b, _) in zip(told[1], told[at_once], strict=True):
+        assert a == pytest.approx(b, abs=1 / 128)
+
+
+# --- how many at once ----------------------------------------------------------------------------
+
+
+def test_out_of_memory_halves_the_batch_and_every_run_ends_once():
+    tried: list[int] = []
+
+    def fits_three(keys: Sequence[Key]) -> Iterator[Epoch]:
+        tried.append(len(keys))
+        if len(keys) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        yield Epoch({}, tuple(Run(rate, seed, "complete", score=1.0) for rate, seed in keys))
+
+    keys = [(0.1, seed) for seed in range(10)]
+    runs = [run for epoch in halving(fits_three, keys) for run in epoch.ended]
+    assert [run.seed for run in runs] == list(range(10))
+    assert tried == [10, 5, 3, 2, 5, 3, 2]
+    tried.clear()
+    list(in_batches(fits_three, keys, 3))
+    assert tried == [2, 3, 2, 3]
+
+
+def test_one_run_that_does_not_fit_is_an_error():
+    def never(keys: Sequence[Key]) -> Iterator[Epoch]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+        yield Epoch({})
+
+    with pytest.raises(torch.OutOfMemoryError):
+        list(halving(never, [(0.1, 0), (0.1, 1)]))
+    assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_the_planner_takes_the_fastest_way_and_keeps_its_choice(tmp_path: Path):
+    path = tmp_path / "batching.json"
+    made, choice = planned(training(), None, path)
+    assert made.at_once == choice.at_once
+    assert dict(choice.speeds)[choice.at_once] == max(speed for _, speed in choice.speeds)
+    assert {size for size, _ in choice.speeds} == {1, 2, 4}
+    assert planned(training(), None, path)[1] == choice
+    altered = path.read_text(encoding="utf-8").replace('"at_once"', '"once"')
+    path.write_text(altered, encoding="utf-8")
+    assert {size for size, _ in planned(training(), None, path)[1].speeds} == {1, 2, 4}
+
+
+def test_a_sweep_of_one_run_is_not_batched():
+    from search.training.candidate import prepare
+
+    made = training(grid=Grid((0.1,), 0.1, (0,)))
+    assert plan_batching(prepare(made), made.grid) == Choice(1, (), "a sweep is a single run")
+
+
+SPACE = """
+name: study
+task: digits
+baselines: [relu]
+learning_rate: {grid: [0.01, 0.1], default: 0.1}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("auto", None), ("off", 1), ("1", 1), ("12", 12), ("'off'", 1)]
+)
+def test_batching_in_a_space_file(text: str, expected: int | None, tmp_path: Path):
+    path = tmp_path / "study.yaml"
+    path.write_text(SPACE, encoding="utf-8")
+    without = load_space(path)
+    space = load_space(path, [f"batching={text}"])
+    assert (without.batching, space.batching) == (None, expected)
+    assert space.definition() == without.definition()
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "many", "2.5", "true"])
+def test_batching_that_is_no_number_is_refused_in_one_line(text: str, tmp_path: Path):
+    path = tmp_path / "study.yaml"
+    path.write_text(SPACE, encoding="utf-8")
+    with pytest.raises(SpaceError) as caught:
+        load_space(path, [f"batching={text}"])
+    (line,) = caught.value.problems
+    assert f"batching: expected auto, off, or a whole number ≥ 1, got {text}" in line.replace(
+        "'", ""
+    )
+
+
+def test_the_whole_metric_is_distributed_alike():
+    """Runs long enough for round-off to grow: not equal, but of the same quality."""
+    task, splits = TOY, TOY.load(None)
+    rest = {"options": dict(TOY.options), "recipe": replace(TOY.recipe, epochs=12)}
+    keys = [(0.3, seed) for seed in range(8)]
+    alone = plain(task, splits, silu, keys, **rest)
+    both = together(task, splits, silu, keys, **rest)
+    scores = [[run.score or math.nan for run in runs.values()] for runs in (alone, both)]
+    means = [sum(found) / len(found) for found in scores]
+    assert means[0] == pytest.approx(means[1], abs=0.01)
