@@ -98,7 +98,7 @@ def _batch_norm(layer: nn.BatchNorm1d, x: Tensor) -> Tensor:
         flat(layer.weight),
         flat(layer.bias),
         layer.training or layer.running_mean is None,
-        layer.momentum,
+        layer.momentum or 0.0,
         layer.eps,
     )
     return y.view(count, members, channels).transpose(0, 1)
