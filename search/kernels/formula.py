@@ -18,8 +18,9 @@ from search.kernels.program import lower
 from search.kernels.torch_rendering import load_torch
 from search.language.expression import Expression
 
-KERNELS = ("auto", "torch", "c", "triton")
-"""auto: the quickest that serves the tensor; torch: its operations, everywhere."""
+KERNELS = ("auto", "torch", "c", "triton", "composed")
+"""auto: the quickest that serves the tensor; torch: its operations, everywhere; composed: those,
+differentiated by torch's autograd, as one would write the formula by hand (for comparisons)."""
 _LOG = logging.getLogger("search.kernels")
 
 
