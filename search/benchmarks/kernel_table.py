@@ -132,7 +132,8 @@ def _pictures(bench: Bench, folder: Path) -> list[str]:
         from search.figures import roofline
         from search.figures.style import pdf_bytes, png_bytes
     except ModuleNotFoundError as error:
-        return [f"no picture: {error.name} is not installed"]
+        missing = (error.name or "matplotlib").partition(".")[0]
+        return [f"no picture: {missing} is not installed"]
     info = roofline.roofline_info(bench.measurements)
     if info is None:
         return ["no picture: it compares with the copy, which was not measured"]

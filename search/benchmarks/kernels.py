@@ -102,7 +102,8 @@ def start_compiler(plan: Plan) -> float | None:
 def _measure_subject(
     plan: Plan, name: str, expression: Expression, elements: int, dtype: str
 ) -> Iterator[Measurement]:
-    torch._dynamo.reset()  # all compiled formulas share one module's code, which has a limit
+    if COMPILED in plan.peers:  # compiled formulas share one module's code, which has a limit
+        torch.compiler.reset()
     subject = _subject(plan, name, expression, elements, dtype)
     compile_seconds: dict[bool, float] = {}
     for direction in plan.directions:
