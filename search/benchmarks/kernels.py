@@ -32,6 +32,7 @@ from search.benchmarks.measured import (
     Timed,
 )
 from search.benchmarks.timing import Prepare, calibrate, interleaved, threads
+from search.environment import available_cpus
 from search.language.expression import Expression
 from search.language.parser import parse
 
@@ -223,10 +224,18 @@ def run(plan: Plan, say: Callable[[str], None]) -> Bench:
                     say(line)
     except KeyboardInterrupt:
         problems = (*problems, f"stopped: {len(found)} of {plan.cases} cases are measured")
+    problems = (*problems, *_busy())
     bench = Bench(plan, tuple(found), batch, started, problems)
     for line in (*problems, *goals(bench)):
         say(line)
     return bench
+
+
+def _busy() -> tuple[str, ...]:
+    """A line where more wanted to run than there are processors: medians are then too long."""
+    load, cpus = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, available_cpus()
+    busy = f"a busy machine: {load:.1f} processes for {cpus} processors in the last minute"
+    return (busy,) if load > cpus else ()
 
 
 def _first_steps(

@@ -91,11 +91,23 @@ class Measurement:
 
     def ratio(self, peer: str) -> Spread | None:
         """Ours over the peer's time, round by round; None when either did not run."""
+        pair = self._pair(peer)
+        if pair is None:
+            return None
+        ours, theirs = pair
+        return Spread(tuple(a / b for a, b in zip(ours.samples, theirs.samples, strict=True)))
+
+    def ratio_of_least(self, peer: str) -> float | None:
+        """Ours over the peer's shortest time: what a busy machine disturbs least."""
+        pair = self._pair(peer)
+        return None if pair is None else min(pair[0].samples) / min(pair[1].samples)
+
+    def _pair(self, peer: str) -> tuple[Spread, Spread] | None:
+        """Our times and the peer's; None when either did not run."""
         ours, other = self.times.get(OURS), self.times.get(peer)
         if not ours or not other or not ours.microseconds or not other.microseconds:
             return None
-        pairs = zip(ours.microseconds.samples, other.microseconds.samples, strict=True)
-        return Spread(tuple(a / b for a, b in pairs))
+        return ours.microseconds, other.microseconds
 
     def rate(self, contestant: str) -> float | None:
         """Bytes per second, in 10⁹, at the median time."""
@@ -123,7 +135,7 @@ class Measurement:
         return {
             "microseconds": figures and {**figures.as_json(), "samples": figures.samples},
             "gigabytes_per_second": self.rate(name),
-            "ours_over_it": ratio and ratio.as_json(),
+            "ours_over_it": ratio and {**ratio.as_json(), "of_least": self.ratio_of_least(name)},
             "repetitions": timed.repetitions,
             "compile_seconds": timed.compile_seconds,
             "problem": timed.problem,
