@@ -135,16 +135,21 @@ def _draw_panel(axes: Axes, panel: RooflinePanel, info: RooflineInfo) -> None:
             )  # fmt: skip
     axes.set_yticks(range(len(info.labels)), [style.plain(_short(name)) for name in info.labels])
     axes.set_ylim(len(info.labels) - 0.4, -0.6)
-    _share_axis(axes)
+    _share_axis(axes, info)
 
 
 def _short(label: str) -> str:
     return label if len(label) <= 28 else f"{label[:27]}…"
 
 
-def _share_axis(axes: Axes) -> None:
+def _share_axis(axes: Axes, info: RooflineInfo) -> None:
+    """Decades alone where the shares span so many that the numbers between would touch."""
+    rows = [row for panel in info.panels for row in panel.rows if row is not None]
+    shares = [1.0, *(share for row in rows for share in row.shares.values())]
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_locator(
+        LogLocator(subs=(1, 2, 5) if max(shares) < 60 * min(shares) else (1,))
+    )
     axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
