@@ -260,3 +260,19 @@ def test_a_folder_that_cannot_be_written_is_told_before_measuring(tmp_path: Path
     (tmp_path / "file").write_text("")
     with pytest.raises(KernelError, match="cannot be written"):
         kernel_table.make_folder(tmp_path / "file")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("kernel", ["auto", "triton"])
+def test_a_gpu_is_measured_by_its_own_clock(kernel: str):
+    plan = make_plan(["silu", "swiglu", "snake"], sizes=["2^20"], rounds=2, kernel=kernel,
+                     peers=["native", "eager", "copy"], device="cuda")  # fmt: skip
+    for measured in kernels.measure(plan):
+        for name, timed in measured.times.items():
+            assert timed.microseconds is not None, f"{measured.name}, {name}: {timed.problem}"
+            assert min(timed.microseconds.samples) > 0
+    device = torch.device("cuda")
+    sets = make_tensors(read_activation("silu"), 2**20, torch.bfloat16, device)
+    cache = torch.cuda.get_device_properties(device).L2_cache_size
+    assert len(sets) * 2**21 > min(2 * cache, 63 * 2**21)
