@@ -26,7 +26,8 @@ class Composed(nn.Module):
     """`f(x[, u])` composed of torch operations, differentiated by torch's autograd.
 
     What eager mode keeps and launches is what a hand-written module would: one kernel and one
-    saved tensor an operation; `torch.compile` fuses it. Values per channel lie along the last
+    saved tensor an operation, in the input's own dtype; `torch.compile` fuses it. (The kernel
+    "composed" of an Activation computes 16-bit inputs in float32, as its other kernels do.) Values per channel lie along the last
     dimension, `channels` of them. Statistics over features reduce the last dimension.
     """
 
