@@ -23,8 +23,8 @@ class Activation(nn.Module):
     channels: the number of per-channel values; left out, it is read off the first input.
     channel_dim: the dimension of the channels, and of statistics over features; left out, 1 for
         inputs of four or five dimensions (N, C, H, W[, D]), the last otherwise.
-    kernel: what computes it: "auto" (C on the CPU where a compiler is at hand), "torch", "c" or
-        "triton".
+    kernel: what computes it: "auto" (C on the CPU where a compiler is at hand), "torch", "c",
+        "triton", or "composed" (torch's operations and autograd, as one would write it by hand).
 
     The trainable parameters are the module's own, named as declared: shape () per layer,
     (channels,) per channel. Input and output share shape, dtype and device; 16-bit inputs are
@@ -70,7 +70,26 @@ class Activation(nn.Module):
         if self._penalty_formula is not None and self.training and torch.is_grad_enabled():
             value = apply_formula(self._penalty_formula, inputs, parameters, channel_dim)
             self._penalty = value.float().mean()
-        return apply_formula(self._formula, inputs, parameters, channel_dim)
+        try:
+            return apply_formula(self._formula, inputs, parameters, channel_dim)
+        except RuntimeError as error:
+            if problem := self._mismatch(inputs, channel_dim):
+                raise TaskError(f"{self}: {problem}") from error
+            raise
+
+    def _mismatch(self, inputs: tuple[Tensor, ...], channel_dim: int) -> str:
+        """Which tensor does not fit the input, in words; empty when all do."""
+        x = inputs[0]
+        values = dict(zip(self.expression.inputs, inputs, strict=True))
+        for name, value in (values | dict(self.named_parameters())).items():
+            if value.device != x.device:
+                return f"{name} is on {value.device}, x on {x.device}"
+            if name in values and value.shape != x.shape:
+                return f"{name} has shape {tuple(value.shape)}, x {tuple(x.shape)}"
+            if name not in values and value.ndim and value.numel() != x.shape[channel_dim]:
+                wanted = f"x has {x.shape[channel_dim]} in dimension {channel_dim}"
+                return f"{name} has {value.numel()} channels, {wanted} of {tuple(x.shape)}"
+        return ""
 
     def penalty(self) -> Tensor:
         """The formula's penalty of the last training forward, a scalar; zero if it has none.

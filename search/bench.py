@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from search.errors import run_cli
@@ -27,6 +29,46 @@ def inspect(options: argparse.Namespace) -> None:
     if options.budget:
         reading.write_budget(found, options.budget)
     print(reading.as_json(found) if options.json else reading.table(found))
+
+
+def kernels_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", help="catalogue names; none: the whole catalogue")
+    parser.add_argument("--expression", action="append", default=[], help="a formula; repeatable")
+    parser.add_argument("--sizes", nargs="+", default=[], help="numbers of elements, as 2^22")
+    parser.add_argument("--dtypes", nargs="+", default=[], help="float32 bfloat16 float16 float64")
+    parser.add_argument("--passes", nargs="+", help="forward backward both; default: all three")
+    parser.add_argument("--against", nargs="*", help="native eager compile copy; default: all four")
+    parser.add_argument("--rounds", type=int, default=7, help="samples of every contestant")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--kernel", default="auto", help="ours: auto, c, triton or torch")
+    parser.add_argument("-o", "--output", type=Path, help="folder for kernels.json, .png, .pdf")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def kernels(options: argparse.Namespace) -> None:
+    from search.benchmarks import kernel_plan, kernel_table
+    from search.benchmarks import kernels as timing
+
+    plan = kernel_plan.make_plan(
+        options.names,
+        options.expression,
+        options.sizes,
+        options.dtypes,
+        options.passes,
+        options.against,
+        rounds=options.rounds,
+        thread_count=options.threads,
+        device=options.device,
+        kernel=options.kernel,
+    )
+    if options.output:
+        kernel_table.make_folder(options.output)
+    bench = timing.run(plan, (lambda _: None) if options.json else partial(print, flush=True))
+    if options.json:
+        print(kernel_table.as_json(bench))
+    for line in kernel_table.write(bench, options.output) if options.output else ():
+        print(line, file=sys.stderr)
 
 
 def trials_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,6 +129,11 @@ COMMANDS: dict[str, Command] = {
         "model-steps per second of a sweep: plain loop, two processes, many runs in one program",
         sweeps_arguments,
         sweeps,
+    ),
+    "kernels": (
+        "our kernels against torch's operators, eager formulas, torch.compile and a copy",
+        kernels_arguments,
+        kernels,
     ),
     "trials": (
         "runs per minute of a search, against one Ray Tune trial per (candidate, rate, seed)",

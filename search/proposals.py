@@ -22,7 +22,7 @@ LISTABLE = 20_000
 HOPELESS = 300
 """Proposals in a row without a candidate worth training, after which the search ends."""
 SECONDS = 0.5
-"""How long the driver may look for a candidate while workers wait for its answers."""
+"""How long the driver looks for a candidate while workers wait for its answers."""
 
 Gate = Callable[[Expression], Any]
 """Returns None, or a rejection with `gate` and `reason`."""
@@ -37,7 +37,7 @@ class Proposals:
     space one that was never tried, until none is left; of a larger one a random one.
     """
 
-    def __init__(self, study: Study, gate: Gate | None):
+    def __init__(self, study: Study, gate: Gate | None, seconds: float = SECONDS):
         self.study = study
         self.space = study.space
         self.gate = gate if study.space.gates else None
@@ -45,6 +45,7 @@ class Proposals:
         seed, existing = search.seed, study.existing()
         self.sampler = build_sampler(search.sampler, seed, existing, search.trials)
         self.random = RandomSampler(seed=_own_seed(seed, existing))
+        self.seconds = seconds
         self.misses = 0
         self.unseen: Iterator[dict[str, Any]] | None = None
         self.ended = ""
@@ -61,7 +62,7 @@ class Proposals:
             return None
         if self.study.trained() + busy >= budget:
             return None
-        until, waiting_workers = time.monotonic() + SECONDS, bool(self.study.running())
+        until, waiting_workers = time.monotonic() + self.seconds, bool(self.study.running())
         while not self.ended and (not waiting_workers or time.monotonic() < until):
             launch = self._propose(self.space.grammar)
             if launch is not None:

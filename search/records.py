@@ -83,6 +83,11 @@ class Trial:
     best_rate: float | None = None
     cost: float | None = None
     """Seconds of a training step relative to the same model with ReLU, measured side by side."""
+    share: float | None = None
+    """Of a training step's time, what is spent in activations: what the same model saves that has
+    the identity in their place."""
+    composed_share: float | None = None
+    """That share with the formula composed of torch operations instead of its fused kernel."""
     parameters: int = 0
     """Trainable numbers in the activations of the task's model."""
     seconds: float = 0.0
@@ -90,6 +95,9 @@ class Trial:
     environment: dict[str, Any] = field(default_factory=dict)
     """Device, versions, host of the worker."""
     duplicate_of: int | None = None
+
+
+_TRIAL_NUMBERS = ("score", "best_rate", "cost", "share", "composed_share")
 
 
 def to_json(record: Run | Trial) -> dict[str, Any]:
@@ -124,5 +132,5 @@ def run_from_json(data: dict[str, Any]) -> Run:
 def trial_from_json(data: dict[str, Any]) -> Trial:
     """The inverse of `to_json` for a trial."""
     runs = tuple(run_from_json(run) for run in data.get("runs", ()))
-    numbers = {key: _number(data.get(key)) for key in ("score", "best_rate", "cost")}
+    numbers = {key: _number(data.get(key)) for key in _TRIAL_NUMBERS}
     return Trial(**{**data, **numbers, "runs": runs})

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from search.records import Run
+from search.records import Run, Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,17 @@ class Difference:
     mean: float | None
     standard_error: float | None
     n: int
+
+
+def time_in_activations(trials: Iterable[Trial]) -> tuple[float, float] | None:
+    """Median shares of a training step spent in activations: as trained, and composed of torch
+    operations; None where no trial has them."""
+    pairs = [(t.share, t.composed_share) for t in trials]
+    known = [(own, composed) for own, composed in pairs if own is not None and composed is not None]
+    if not known:
+        return None
+    own, composed = np.median(known, axis=0)
+    return float(own), float(composed)
 
 
 def rate_key(rate: float) -> float:

@@ -14,6 +14,7 @@ from search.figures.leaderboard import leaderboard_info
 from search.figures.notation import rate_text
 from search.figures.settings import ReportSettings
 from search.records import Trial
+from search.statistics import time_in_activations
 
 TOP = 10
 
@@ -47,7 +48,7 @@ def print_summary(
 
 
 def notes(trials: Sequence[Trial]) -> list[str]:
-    """Duplicates, rejections by gate, and what else has no score.
+    """Duplicates, rejections by gate, what else has no score, and the activations' share of time.
 
     >>> notes([])
     []
@@ -65,4 +66,9 @@ def notes(trials: Sequence[Trial]) -> list[str]:
     for state in ("diverged", "pruned", "failed"):
         if states[state]:
             told.append(f"{state}: {states[state]}")
+    if shares := time_in_activations(trials):
+        own, composed = shares
+        told.append(
+            f"{own:.0%} of a training step in activations, {composed:.0%} as composed torch"
+        )
     return told

@@ -161,6 +161,16 @@ def test_mistakes_are_one_line():
         Activation(SWISH, channel_dim=5)(torch.randn(2, 2))
 
 
+def test_tensors_that_do_not_fit_are_one_line():
+    activation = Activation(SWISH, channels=5)
+    with pytest.raises(TaskError, match=r"b has 5 channels, x has 4 in dimension -1 of \(3, 4\)"):
+        activation(torch.randn(3, 4))
+    with pytest.raises(TaskError, match="b is on meta, x on cpu"):
+        activation.to("meta")(torch.randn(3, 5))
+    with pytest.raises(TaskError, match=r"u has shape \(4, 5\), x \(3, 5\)"):
+        Activation("u * silu(x)")(torch.randn(3, 5), torch.randn(4, 5))
+
+
 def test_replacing_gives_every_site_its_own_parameters():
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
     assert replace_activations(model, nn.ReLU, lambda: Activation(SWISH)) == 2

@@ -46,6 +46,9 @@ RANGE, CHOICE = "s * x where s in log[0.5, 2]", "s * x where s in {0.5, 2}"
 
 MakeSpace = Callable[..., Space]
 
+PATIENT = math.inf
+"""Seconds that a proposal may take: no test depends on the machine's speed."""
+
 
 @pytest.fixture
 def make_space(tmp_path: Path) -> MakeSpace:
@@ -89,7 +92,7 @@ def baselines_trained(study: Study) -> None:
 
 def launched(study: Study, text: str = "") -> Launch:
     """A fresh candidate; with the formula `text` if given."""
-    proposals = Proposals(study, gate=None)
+    proposals = Proposals(study, None, PATIENT)
     if not text:
         launch = proposals.next()
         assert launch is not None
@@ -362,7 +365,7 @@ def test_a_failure_counts_once_something_worked(make_space: MakeSpace):
 def test_the_budget_counts_what_was_trained(make_space: MakeSpace):
     study = opened(make_space(trials=3))
     baselines_trained(study)
-    proposals = Proposals(study, gate=None)
+    proposals = Proposals(study, None, PATIENT)
     launches = [proposals.next() for _ in range(4)]
     assert launches[3] is None and not proposals.ended  # three run: wait
     assert launches[0] and launches[1] and launches[2]
@@ -375,14 +378,14 @@ def test_the_budget_counts_what_was_trained(make_space: MakeSpace):
     assert study.is_complete()
     more = opened(make_space(trials=4))
     assert not more.is_complete()
-    assert Proposals(more, gate=None).next() is not None
+    assert Proposals(more, None, PATIENT).next() is not None
 
 
 def test_duplicates_are_caught_before_launch_baselines_included(make_space: MakeSpace):
     study = opened(make_space(scaled=CHOICE, trials=30))
     baselines_trained(study)
     silu = next(t for t in study.trials.values() if t.name == "silu")
-    proposals = Proposals(study, gate=None)
+    proposals = Proposals(study, None, PATIENT)
     found: list[Launch] = []
     while launch := proposals.next():
         found.append(launch)
@@ -402,7 +405,7 @@ def test_duplicates_are_caught_before_launch_baselines_included(make_space: Make
 def test_an_exhausted_space_stays_complete(make_space: MakeSpace):
     space = make_space(scaled=CHOICE, trials=30)
     study = opened(space)
-    proposals = Proposals(study, gate=None)
+    proposals = Proposals(study, None, PATIENT)
     while launch := proposals.next():
         trained(study, launch)
     study = opened(space)
@@ -412,7 +415,7 @@ def test_an_exhausted_space_stays_complete(make_space: MakeSpace):
 def test_a_sampler_that_repeats_itself_gets_candidates_from_elsewhere(make_space: MakeSpace):
     study = opened(make_space(scaled=CHOICE, trials=30))
     baselines_trained(study)
-    proposals = Proposals(study, gate=None)
+    proposals = Proposals(study, None, PATIENT)
     with pytest.warns(optuna.exceptions.ExperimentalWarning):
         proposals.sampler = optuna.samplers.PartialFixedSampler(
             {"F": "sin(x)"}, optuna.samplers.RandomSampler(seed=0)
@@ -435,7 +438,7 @@ def test_rejections_are_counted_and_do_not_count(make_space: MakeSpace):
     def gate(expression: object) -> Rejection | None:
         return Rejection("shape", "it has a gompertz") if "gompertz" in str(expression) else None
 
-    proposals = Proposals(study, gate)
+    proposals = Proposals(study, gate, PATIENT)
     while launch := proposals.next():
         trained(study, launch)
     counts = study.counts()
@@ -447,7 +450,7 @@ def test_rejections_are_counted_and_do_not_count(make_space: MakeSpace):
 def test_a_search_in_which_nothing_passes_ends(make_space: MakeSpace):
     study = opened(make_space(trials=4))
     baselines_trained(study)
-    proposals = Proposals(study, lambda _: Rejection("shape", "no"))
+    proposals = Proposals(study, lambda _: Rejection("shape", "no"), PATIENT)
     assert proposals.next() is None
     assert str(HOPELESS) in proposals.ended
     assert study.trained() == 0
@@ -493,7 +496,7 @@ def test_a_missing_database_is_told(tmp_path: Path):
 def test_every_sampler_searches_the_grammar(make_space: MakeSpace, name: str):
     space = make_space(scaled=CHOICE, sampler=name if name != "cmaes" else "tpe", trials=8)
     study = opened(space)
-    proposals = Proposals(study, gate=None)
+    proposals = Proposals(study, None, PATIENT)
     proposals.sampler = build_sampler(name, 0, 0, 8)
     while launch := proposals.next():
         trained(study, launch, 0.5 + 0.1 * ("gompertz" in launch.expression))

@@ -15,31 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from search.language.expression import Expression
+from search.benchmarks.composed import Composed
 from search.language.parser import parse
 from search.space.space import load_space
 from search.training.candidate import prepare, task_of, training_of
 from search.training.loop import train
-
-
-class Composed(nn.Module):
-    """A pointwise formula without per-channel parameters, differentiated by torch's autograd."""
-
-    def __init__(self, expression: Expression):
-        super().__init__()
-        from search.kernels.formula import load_formula
-
-        self.program = load_formula(expression).reference.program_forward  # type: ignore[attr-defined]
-        self.values = nn.ParameterList(
-            nn.Parameter(torch.tensor(p.initial)) for p in expression.trainable
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        rest = tuple(range(1 - x.ndim, 0))
-        dims = {"features": (-1,), "sample": rest, "tensor": (-x.ndim, *rest)}
-        return self.program(x, *self.values, **dims)
 
 
 def trainable(config: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from search.figures.settings import ReportSettings
 from search.figures.tables import difference_cell
 from search.figures.verdict import gain, verdict
 from search.records import Trial
+from search.statistics import time_in_activations
 
 MOST_ROWS = 300
 """Rows of the page's leaderboard; leaderboard.csv has all."""
@@ -142,6 +143,10 @@ def tiles(board: LeaderboardInfo, settings: ReportSettings, scale: Scale) -> lis
     runs, diverged = sum(row.runs for row in rows), sum(row.diverged for row in rows)
     shown.append((f"{len(board.ranked):,} of {trials:,}", "trials with a score"))
     shown.append((f"{runs:,}", f"training runs, {diverged:,} diverged"))
+    if shares := time_in_activations(row.trial for row in rows):
+        own, composed = shares
+        what = f"of a step in activations; {composed:.0%} as composed torch operations"
+        shown.append((f"{own:.0%}", what))
     wall = settings.environment.get("seconds")
     if isinstance(wall, int | float):
         shown.append((duration_text(wall), "wall time"))

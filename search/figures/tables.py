@@ -37,6 +37,8 @@ COLUMNS: dict[str, Callable[[Row], Any]] = {
     "difference_pairs": lambda row: row.difference.n if row.difference else None,
     "activation_parameters": lambda row: row.trial.parameters,
     "relative_step_time": lambda row: row.trial.cost,
+    "activation_share": lambda row: row.trial.share,
+    "activation_share_composed": lambda row: row.trial.composed_share,
     "runs": lambda row: row.runs,
     "diverged_runs": lambda row: row.diverged,
     "seconds": lambda row: row.trial.seconds,

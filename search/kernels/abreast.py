@@ -45,6 +45,13 @@ def apply_abreast(
     return torch.stack(found)
 
 
+def forms_abreast(expression: Expression) -> list[Expression]:
+    """The formulas that `apply_abreast` asks a kernel for, penalty and turns aside."""
+    own = bool(expression.trainable)
+    form = _stacked(expression, own) or _by_channel(expression)
+    return [] if form is None else [form]
+
+
 def _as_channels(
     formula: Formula, x: Tensor, parameters: Sequence[Tensor], channel_dim: int
 ) -> Tensor:

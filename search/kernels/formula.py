@@ -14,12 +14,13 @@ from torch import Tensor
 from search.errors import KernelError, near_miss
 from search.kernels.c_build import find_compiler
 from search.kernels.c_rendering import CRendering, build_renderings, load_c, serves_dtype
-from search.kernels.program import lower
+from search.kernels.program import lower, penalty_expression
 from search.kernels.torch_rendering import load_torch
 from search.language.expression import Expression
 
-KERNELS = ("auto", "torch", "c", "triton")
-"""auto: the quickest that serves the tensor; torch: its operations, everywhere."""
+KERNELS = ("auto", "torch", "c", "triton", "composed")
+"""auto: the quickest that serves the tensor; torch: its operations, everywhere; composed: those,
+differentiated by torch's autograd, as one would write the formula by hand (for comparisons)."""
 _LOG = logging.getLogger("search.kernels")
 
 
@@ -99,15 +100,18 @@ def load_formula(expression: Expression, kernel: str = "torch") -> Formula:
 
 
 def compile_batch(expressions: Iterable[Expression], dtype: torch.dtype = torch.float32) -> int:
-    """Build the C kernels of many expressions at once, where a compiler is at hand; their number.
+    """Build the C kernels of many expressions, and of their penalties, at once; their number.
 
-    One compilation takes 25 ms or less a candidate instead of 150; what the cache has is kept.
+    Where a compiler is at hand. One compilation takes 25 ms or less a candidate instead of 150;
+    what the cache has is kept.
     """
     compiler = find_compiler()
     if compiler is None or not serves_dtype(compiler, dtype):
         return 0
+    expressions = list(expressions)
+    penalties = [penalty for e in expressions if (penalty := penalty_expression(e))]
     try:
-        return build_renderings(compiler, expressions, dtype)
+        return build_renderings(compiler, [*expressions, *penalties], dtype)
     except KernelError as error:
         _LOG.warning("%s; activations run as torch operations on CPU", error)
         return 0

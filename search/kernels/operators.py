@@ -35,6 +35,8 @@ def apply_formula(
     if formula.kernel in _OPAQUE and torch.compiler.is_compiling():
         tensors = [*inputs, *parameters]
         return activation(tensors, str(formula.expression), formula.kernel, channel_dim)
+    if formula.kernel == "composed":
+        return formula.reference.forward((*inputs, *parameters), channel_dim)
     # Under torch.func a Function must keep its forward apart from its context; eager mode pays
     # 40 of 210 µs for that (GoLU, 64 x 128, forward and backward), so it has a Function of its own.
     function = _Transformed if torch._C._are_functorch_transforms_active() else _Eager

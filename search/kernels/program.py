@@ -41,6 +41,8 @@ class Operation:
     function: str
     arguments: tuple[Value, ...]
     over: Over | None = None
+    detach: bool = field(default=False, repr=False)
+    """Whether a statistic is a constant to torch's own derivative too, as it is to ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +142,8 @@ def _number_value(
             return value
         case Input(name) | Parameter(name):
             return name
-        case Statistic(kind, argument, over):
-            operations.append(Operation(target, kind, (names[argument],), over))
+        case Statistic(kind, argument, over, detach):
+            operations.append(Operation(target, kind, (names[argument],), over, detach))
             return target
         case Call(function, arguments):
             values = tuple(names[a] for a in arguments)

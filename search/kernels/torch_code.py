@@ -53,7 +53,8 @@ def _function(name: str, program: Program) -> list[str]:
 def _operation(operation: Operation, parameters: set[str]) -> str:
     arguments = [_value(value, parameters) for value in operation.arguments]
     if operation.over is not None:
-        return _STATISTICS[operation.function].format(*arguments, operation.over)
+        text = _STATISTICS[operation.function].format(*arguments, operation.over)
+        return f"{text}.detach()" if operation.detach else text
     row = PRIMITIVES[operation.function]
     literal = [isinstance(value, float) for value in operation.arguments]
     if row.torch_number and not literal[0] and all(literal[1:]):

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
 
 from search.activation import Activation
 from search.environment import worker_environment
@@ -41,7 +40,7 @@ from search.training.loop import count_steps, initial_model, run_epochs
 from search.training.memory import in_batches
 from search.training.optimizers import activations_of
 from search.training.stacked import BatchingError
-from search.training.step_cost import measure_step_cost
+from search.training.step_cost import StepCost, measure_step_cost
 from search.training.sweep import (
     Grid,
     OnEpoch,
@@ -132,6 +131,8 @@ class Outcome:
     score: float | None = None
     best_rate: float | None = None
     cost: float | None = None
+    share: float | None = None
+    composed_share: float | None = None
     parameters: int = 0
     seconds: float = 0.0
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -257,7 +258,14 @@ def _trained(
     if rate is None:
         return ended("diverged", why_diverged(runs))
     cost = _cost(prepared, make_activation)
-    return ended("complete", score=mean_scores(runs)[rate], best_rate=rate, cost=cost)
+    return ended(
+        "complete",
+        score=mean_scores(runs)[rate],
+        best_rate=rate,
+        cost=cost.relative,
+        share=cost.share,
+        composed_share=cost.composed_share,
+    )
 
 
 def _start(
@@ -296,7 +304,12 @@ def _together(
         device=prepared.device,
     )
 
+    plainly = partial(in_step if training.in_step else one_by_one, start)
+
     def together(keys: Sequence[Key]) -> Iterator[Epoch]:
+        if len(keys) < 2:
+            yield from plainly(keys)
+            return
         told["batching"] = f"up to {training.at_once} runs at once"
         batches = in_batches(
             lambda part: batch(keys=part), keys, training.at_once, abreast=training.in_step
@@ -305,7 +318,7 @@ def _together(
             yield from batches
         except BatchingError as error:
             told["batching"] = f"one by one: {error}"
-            yield from (in_step if training.in_step else one_by_one)(start, keys)
+            yield from plainly(keys)
 
     return together
 
@@ -333,15 +346,15 @@ def _gate(prepared: Prepared, make_activation: MakeActivation, grid: Grid) -> st
     return gate_in_training(start, prepared.recipe, tuple(rates), prepared.constant)
 
 
-def _cost(prepared: Prepared, make_activation: MakeActivation) -> float:
-    """Seconds of a training step relative to the same model with ReLU."""
+def _cost(prepared: Prepared, make_activation: partial[Activation]) -> StepCost:
+    """What the activation adds to a training step."""
     return measure_step_cost(
         prepared.task,
         prepared.splits,
         prepared.options,
         prepared.recipe,
         make_activation,
-        nn.ReLU,
+        partial(make_activation, kernel="composed"),
         device=prepared.device,
     )
 

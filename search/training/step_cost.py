@@ -1,13 +1,15 @@
-"""What an activation costs in training, against another one, measured side by side."""
+"""What an activation costs in training, measured side by side with what it is compared with."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from search.tasks.task import MakeActivation, Recipe, Splits, Task, splits_to
 from search.training.augment import augment
@@ -18,20 +20,32 @@ WARM_UP = 5
 """Steps before the clock: allocation, compiled kernels, the optimizer's state."""
 
 
+@dataclass(frozen=True, slots=True)
+class StepCost:
+    """Medians over the turns of one comparison."""
+
+    relative: float
+    """Seconds of a training step relative to the same model with ReLU."""
+    share: float
+    """Of a step's time, what the model saves that has the identity for an activation."""
+    composed_share: float
+    """The same share with the formula composed of torch operations (kernel "composed")."""
+
+
 def measure_step_cost(
     task: Task,
     splits: Splits,
     options: Mapping[str, Any],
     recipe: Recipe,
     make_activation: MakeActivation,
-    make_reference: MakeActivation,
+    make_composed: MakeActivation,
     steps: int = 30,
     device: torch.device | str = "cpu",
-) -> float:
-    """Median ratio of the seconds of a training step with one activation against another.
+) -> StepCost:
+    """Times a training step of one model with the activation, composed, with ReLU, and without.
 
-    The two models take turns in one process, and the order turns every time, so that a busy
-    machine slows both. Rate 0: neither diverges.
+    The models take turns in one process, and the order turns every time, so that a busy machine
+    slows all alike. Rate 0: none diverges.
     """
     device = torch.device(device)
     splits = splits_to(splits, device)
@@ -39,15 +53,23 @@ def measure_step_cost(
     inputs = augment(inputs, recipe.augmentation, generator(0, AUGMENTATION))
     targets = splits.train.targets[: recipe.batch_size]
     clocks: list[Callable[[], float]] = []
-    for make in (make_activation, make_reference):
+    for make in (make_activation, make_composed, nn.ReLU, nn.Identity):
         model = initial_model(task, splits, make, options, seed=0, device=device).train()
         update = make_update(task, model, recipe, learning_rate=0.0, steps=1)
         clocks.append(lambda update=update: _seconds(lambda: update(0, inputs, targets), device))
-    ratios = []
-    for turn in range(WARM_UP + steps):
-        pair = {index: clocks[index]() for index in ((0, 1) if turn % 2 else (1, 0))}
-        ratios.append(pair[0] / pair[1])
-    return statistics.median(ratios[WARM_UP:])
+    turns = [_turn(clocks, turn) for turn in range(WARM_UP + steps)][WARM_UP:]
+    return StepCost(
+        relative=statistics.median(own / relu for own, _, relu, _ in turns),
+        share=max(0.0, statistics.median(1 - bare / own for own, *_, bare in turns)),
+        composed_share=max(0.0, statistics.median(1 - bare / by for _, by, _, bare in turns)),
+    )
+
+
+def _turn(clocks: list[Callable[[], float]], turn: int) -> list[float]:
+    """Seconds of every clock, started at another one each turn."""
+    order = [(turn + k) % len(clocks) for k in range(len(clocks))]
+    seconds = {k: clocks[k]() for k in order}
+    return [seconds[k] for k in range(len(clocks))]
 
 
 def _seconds(step: Callable[[], object], device: torch.device) -> float:
