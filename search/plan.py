@@ -18,6 +18,7 @@ from search.space.grammar import Grammar
 from search.space.settings import Resources, Space
 from search.training.candidate import Training, prepare
 from search.training.loop import run_epochs
+from search.training.planner import Choice, planned
 
 COUNTED = 2000
 """A finite space up to this size is counted by function; a larger one by derivation."""
@@ -40,6 +41,7 @@ class Plan:
     concurrent: int
     run_seconds: float
     """Of one run, timed now."""
+    batching: Choice
 
     @property
     def runs(self) -> int:
@@ -51,7 +53,8 @@ class Plan:
         """Until the end, with one extended rate for every second trial."""
         trials = self.trials + self.baselines
         runs = self.runs + 0.5 * trials * self.seeds
-        return START + (runs * self.run_seconds + trials * PER_TRIAL) / self.concurrent
+        run_seconds = self.run_seconds / self.batching.gain
+        return START + (runs * run_seconds + trials * PER_TRIAL) / self.concurrent
 
     def lines(self) -> list[str]:
         """The plan in words."""
@@ -62,7 +65,8 @@ class Plan:
             f"runs         {self.runs}: every trial at {sweep}; more where the best rate is at an"
             " end of the grid",
             f"time         about {duration(self.seconds)}: {self.run_seconds:.2g} s a run (timed"
-            f" now), {self.concurrent} at once",
+            f" now), {self.concurrent} trials at once",
+            f"batching     {self.batching.words}",
         ]
 
 
@@ -81,6 +85,7 @@ def make_plan(space: Space, training: Training) -> Plan:
         seeds=len(space.seeds),
         concurrent=concurrency(space.resources, available_cpus(), torch.cuda.device_count()),
         run_seconds=timed_run(training),
+        batching=planned(training, space.batching, None)[1],
     )
 
 

@@ -63,7 +63,8 @@ def train(study: Study, task: Task, folder: Path, console: Console) -> str:
     )
     epochs = recipe_with(task.recipe, space.recipe).epochs
     training, choice = planned(training_of(space, task), space.batching, folder / CHOICE)
-    console.print(f"{space.name}: {choice.line()}", markup=False, highlight=False, soft_wrap=True)
+    line = f"{space.name}: batching: {choice.words}"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
     if training.device == "cpu":  # together: 25 ms a formula, where each worker alone takes 150
         compile_batch(baseline_formulas(space, training.at_once))
     torch.set_num_threads(training.threads)  # the gates run beside the workers: 49 ms, not 175

@@ -357,7 +357,7 @@ def test_a_candidate_that_cannot_be_batched_trains_the_plain_way_and_says_why(tm
     assert said.startswith("one by one: layer 2 (Branching): ") and "\n" not in said
     choice = planned(training(tmp_path, "own.py"), None, None)[1]
     assert choice.at_once == 1
-    assert choice.line().startswith("batching: runs one by one; layer 2 (Branching): ")
+    assert choice.words.startswith("runs one by one; layer 2 (Branching): ")
 
 
 # --- the sweep of a candidate --------------------------------------------------------------------

@@ -19,6 +19,8 @@ import torch
 from search.activation import Activation
 from search.environment import worker_environment
 from search.errors import StudyError, TaskError
+from search.kernels.abreast import forms_abreast
+from search.kernels.formula import compile_batch
 from search.language.parser import parse
 from search.records import Epoch, Key, Point, Run
 from search.space.settings import Space
@@ -239,7 +241,10 @@ def _trained(
     on_run: Callable[[Run], None],
     on_epoch: OnEpoch | None,
 ) -> Outcome:
-    grid, make_activation = training.grid, partial(Activation, parse(job.expression))
+    expression = parse(job.expression)
+    grid, make_activation = training.grid, partial(Activation, expression)
+    if training.at_once > 1 and prepared.device == "cpu":  # together: 25 ms a form, not 150
+        compile_batch([expression, *forms_abreast(expression)])
     told: dict[str, Any] = {}
     ended = partial(Outcome, parameters=_parameters(prepared, make_activation), environment=told)
     if job.gated and not job.finished:

@@ -48,20 +48,25 @@ class Choice:
     reason: str = ""
     """Why runs are not batched, where that is not a matter of speed."""
 
-    def line(self) -> str:
-        """The choice and what was measured, in words.
+    @property
+    def gain(self) -> float:
+        """How many times as fast as the plain loop; 1 where that was not measured."""
+        speeds = dict(self.speeds)
+        return speeds[self.at_once] / speeds[1] if {1, self.at_once} <= speeds.keys() else 1.0
 
-        >>> Choice(10, ((1, 2031.0), (10, 4312.4))).line()
-        'batching: 10 runs at once; model-steps/s: 2,031 one by one, 4,312 with 10'
+    @property
+    def words(self) -> str:
+        """The choice and what was measured.
+
+        >>> Choice(10, ((1, 2031.0), (10, 4312.4))).words
+        '10 runs in one program; model-steps/s: 2,031 one by one, 4,312 with 10'
         """
-        way = f"{self.at_once} runs at once" if self.at_once > 1 else "runs one by one"
-        if self.reason:
-            return f"batching: {way}; {self.reason}"
+        way = f"{self.at_once} runs in one program" if self.at_once > 1 else "runs one by one"
         told = ", ".join(
             f"{speed:,.0f} {'one by one' if size == 1 else f'with {size}'}"
             for size, speed in self.speeds
         )
-        return f"batching: {way}; model-steps/s: {told}" if told else f"batching: {way}"
+        return way + (f"; {self.reason}" if self.reason else f"; model-steps/s: {told}")
 
 
 def plan_batching(prepared: Prepared, grid: Grid) -> Choice:
