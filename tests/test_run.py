@@ -223,6 +223,8 @@ def started(space: Path) -> subprocess.Popen[str]:
     )
     assert process.stdout is not None
     first = process.stdout.readline()
+    if " batching: " in first:
+        first = process.stdout.readline()
     assert " at rate " in first, first + process.communicate()[1]
     return process
 
