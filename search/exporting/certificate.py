@@ -22,6 +22,7 @@ class Check(Protocol):
     what: str
     error: float
     share: float
+    note: str
 
 
 def docstring(
@@ -59,8 +60,8 @@ def docstring(
             "",
             *(line for row in rows for line in _row(*row)),
             "",
-            f"Written by activation-search {_version()}, {date}. Licensed under the Apache License,",
-            "Version 2.0: http://www.apache.org/licenses/LICENSE-2.0",
+            f"Written by activation-search {_version()}, {date}. Licensed under the Apache",
+            "License, Version 2.0: http://www.apache.org/licenses/LICENSE-2.0",
             "",
         ]
     )
@@ -92,6 +93,8 @@ def error_rows(place: str, checks: Iterable[Check]) -> Rows:
         }
         parts = [f"{kind} {_worst(found)}" for kind, found in kinds.items() if found]
         rows.append((f"  {dtype}", ", ".join(parts)))
+    notes = [f"{c.what}: {c.note}" for c in checks if "inf" in c.note or "float32" in c.note]
+    rows += [("  note", note) for note in notes]
     failed = [check.what for check in checks if not check.share <= 1]
     rows.append(("  verdict", f"FAILS: {'; '.join(failed)}" if failed else "every check holds"))
     return tuple(rows)

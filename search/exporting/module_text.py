@@ -6,6 +6,7 @@ import json
 import keyword
 import re
 import textwrap
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -48,16 +49,17 @@ def module_text(expression: Expression, path: Path, docstring: str) -> str:
     """The whole file. `docstring` may hold backslashes, and no three quotes in a row."""
     values = _values(expression, path) | {"docstring": docstring.replace('"""', "'''")}
     templates = ("module.py.jinja", "self_test.py.jinja")
-    body = "\n\n\n".join(_filled(template, values) for template in templates)
+    body = "\n\n\n".join(_template(template).render(values) for template in templates)
     body = re.sub(r"[ \t]+$", "", body, flags=re.MULTILINE)
     body = re.sub(r"\n{4,}", "\n\n\n", body).strip("\n") + "\n"
     return body.replace(_IMPORTS, "\n".join(_imports(body.partition(_IMPORTS)[2])))
 
 
-def _filled(template: str, values: dict[str, Any]) -> str:
-    source = files("search.exporting").joinpath(template).read_text(encoding="utf-8")
+@cache
+def _template(name: str) -> Any:
+    source = files("search.exporting").joinpath(name).read_text(encoding="utf-8")
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(source).render(values)
+    return environment.from_string(source)
 
 
 def _values(expression: Expression, path: Path) -> dict[str, Any]:

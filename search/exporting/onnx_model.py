@@ -27,7 +27,7 @@ def check_onnx(path: Path, force: bool) -> None:
 
 
 def write_onnx(activation: type[nn.Module], expression: Expression, path: Path) -> str:
-    """Write the function at its initial parameters, float32; says what it takes and how exact it is.
+    """Write the function at its initial parameters, float32; what it takes, and how exact it is.
 
     A parameter per channel is one number, its initial value, that broadcasts over the channels.
 

@@ -1,4 +1,4 @@
-"""Writes the file: rendered, loaded, measured against float64, then rendered with what was found."""
+"""Writes the file: rendered, loaded, measured against float64, rendered with what was found."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _measured(module: ModuleType, name: str, source: Source) -> tuple[Rows, list
     checks = list[Any]()
     for device in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
         found = module.measure(device)
-        rows += error_rows(f"on {_device_name(device)}", found)
+        rows += error_rows(_place(module, device), found)
         checks += found
     rows.append(("speed", _speed(module, name, source)))
     return tuple(rows), checks
@@ -110,6 +110,11 @@ def _speed(module: ModuleType, name: str, source: Source) -> str:
         f" 9 rounds that took turns, {spread[0]:.1f} to {spread[1]:.1f}; {_device_name(device)}"
         f"{', 1 thread' if device == 'cpu' else ''})"
     )
+
+
+def _place(module: ModuleType, device: str) -> str:
+    triton = device == "cuda" and hasattr(module, "define_kernels") and module.define_kernels()
+    return f"{'Triton' if triton else 'torch operations'} on {_device_name(device)}"
 
 
 def _device_name(device: str) -> str:
