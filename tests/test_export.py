@@ -10,11 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 import yaml
-from torch import nn
 
 from search import Activation, export
 from search.errors import ExpressionError, KernelError, SearchError, StudyError
@@ -55,7 +55,7 @@ def rendered(formula: str, folder: Path, name: str = "my_activation") -> tuple[P
     return path, load_file(path)
 
 
-def both(formula: str, folder: Path, channels: int) -> tuple[nn.Module, nn.Module]:
+def both(formula: str, folder: Path, channels: int) -> tuple[Any, Any]:
     """The file's module and the project's, with the same parameters off their initial values."""
     _, module = rendered(formula, folder)
     given = (
@@ -90,7 +90,7 @@ def alone(path: Path, blocked: set[str], **environment: str) -> subprocess.Compl
 
 
 @pytest.mark.parametrize("formula", FORMULAS)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(3, 5), (2, 5, 3, 4), (0, 5)])
 @pytest.mark.filterwarnings("ignore:std")  # torch's, of the spread of nothing
 def test_it_is_the_projects_activation(formula: str, dtype, shape, tmp_path: Path):
@@ -196,45 +196,54 @@ def test_what_no_flat_kernel_serves_is_said():
 # --- alone ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("formula", [FLAT, "velu"])
-def test_the_self_test_holds_where_there_is_torch_alone(formula: str, tmp_path: Path):
-    path, _ = rendered(formula, tmp_path)
-    done = alone(path, {"search", "triton", "scipy", "yaml", "jinja2"})
+def test_the_self_test_holds_where_there_is_torch_alone(tmp_path: Path):
+    """TRITON_INTERPRET asks for the kernels, as a GPU would: without Triton, torch serves."""
+    path, _ = rendered(FLAT, tmp_path)
+    blocked = {"search", "triton", "numpy", "scipy", "yaml", "jinja2"}
+    done = alone(path, blocked, TRITON_INTERPRET="1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "checks hold" in done.stdout and "torch's operations on cpu" in done.stdout
+
+
+def test_the_kernels_run_interpreted(tmp_path: Path):
+    pytest.importorskip("triton")
+    path, _ = rendered(PAIR, tmp_path)
+    done = alone(path, {"search"}, TRITON_INTERPRET="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "checks hold" in done.stdout and "Triton on cpu" in done.stdout
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_the_self_test_holds(formula: str, tmp_path: Path):
+    _, module = rendered(formula, tmp_path)
+    assert not [str(check) for check in module.measure("cpu") if not check.share <= 1]
 
 
 @pytest.mark.parametrize(
     ("right", "wrong", "told"),
     [
-        ("t1 = x * t0", "t1 = x * t0 * 1.0000001", "FAILS float64 f at the points"),
-        ("t4 = dy * t3", "t4 = dy * t0", "FAILS float64 gradients: x"),
-        ("torch.float64 else torch.float32", "torch.float64 else dtype", "FAILS f at 65,536"),
+        ("t1 = x * t0", "t1 = x * t0 * 1.0000001", "float64 f at the points"),
+        ("t4 = dy * t3", "t4 = dy * t0", "float64 gradients: x"),
+        ("else torch.float32)", "else dtype)", "f at 65,536 bfloat16"),
+        ("t1 = x * t0", "t1 = torch.nan_to_num(x) * t0", "float64 f at the points"),
+        ("t4 = dy * t3", "t4 = torch.nan_to_num(dy) * t3", "NaN in x and in dy"),
     ],
 )
 def test_the_self_test_sees_a_wrong_number(right: str, wrong: str, told: str, tmp_path: Path):
     path, _ = rendered("golu", tmp_path)
     text = path.read_text(encoding="utf-8")
     assert right in text
-    path.write_text(text.replace(right, wrong, 1 if "t1" in right else -1), encoding="utf-8")
-    done = alone(path, {"search"})
-    assert done.returncode == 1 and told in done.stdout, done.stdout + done.stderr
+    path.write_text(text.replace(right, wrong, 1), encoding="utf-8")
+    failed = [check.what for check in load_file(path).measure("cpu") if not check.share <= 1]
+    assert told in failed
 
 
-@pytest.mark.parametrize("formula", [FLAT, PAIR])
-def test_the_kernels_run_interpreted(formula: str, tmp_path: Path):
-    pytest.importorskip("triton")
-    path, _ = rendered(formula, tmp_path)
-    done = alone(path, {"search"}, TRITON_INTERPRET="1")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Triton on cpu" in done.stdout
-
-
-def test_without_triton_a_gpu_would_run_torchs_operations(tmp_path: Path):
+def test_a_wrong_number_is_told_to_the_shell(tmp_path: Path):
     path, _ = rendered("golu", tmp_path)
-    done = alone(path, {"search", "triton"}, TRITON_INTERPRET="1")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "torch's operations on cpu" in done.stdout
+    text = path.read_text(encoding="utf-8").replace("t4 = dy * t3", "t4 = dy * t0")
+    path.write_text(text, encoding="utf-8")
+    done = alone(path, {"search"})
+    assert done.returncode == 1 and "FAILS float64 gradients: x" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("target", ["sm_80", "sm_90", "gfx942"])
@@ -250,7 +259,8 @@ def test_the_kernels_compile_for_gpus(target: str, tmp_path: Path, monkeypatch):
         types = {a: _type(a) for a in kernel.arg_names}
         machine = compile_ahead(kernel, types, constants, target)
         assert machine.doubles == 0 and machine.spills == 0
-        assert name == "finish" or min(machine.widths[-2:]) == 128
+        wanted = {"forward": 2, "input_gradients": 3, "gradients": 3, "finish": 0}[name]
+        assert machine.widths.count(128) >= wanted  # x and y; dy, x and dx
 
 
 def _type(argument: str) -> str:
