@@ -96,7 +96,7 @@ def error_rows(place: str, checks: Iterable[Check]) -> Rows:
     notes = [f"{c.what}: {c.note}" for c in checks if "inf" in c.note or "float32" in c.note]
     rows += [("  note", note) for note in notes]
     failed = [check.what for check in checks if not check.share <= 1]
-    rows.append(("  verdict", f"FAILS: {'; '.join(failed)}" if failed else "every check holds"))
+    rows.append(("  in all", f"FAILS: {'; '.join(failed)}" if failed else "every check holds"))
     return tuple(rows)
 
 
@@ -128,7 +128,9 @@ def _kernel_text(triton: bool) -> str:
         return (
             "fused forward and backward in Triton for float32, bfloat16 and float16 on CUDA and"
             " ROCm, loaded at the first CUDA tensor; torch's operations elsewhere, for float64,"
-            " without Triton, and under torch.compile and torch.func"
+            " without Triton, and under torch.compile and torch.func. The errors above are of the"
+            " devices that they name: the self-test measures those at hand, and the kernels on a"
+            " CPU with TRITON_INTERPRET=1"
         )
     return (
         "torch's operations on every device: a formula with parameters per channel or with"

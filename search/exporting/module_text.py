@@ -23,6 +23,7 @@ LINE = 98
 _TAKEN = ("Any", "Callable", "Check", "F", "Formula", "NamedTuple", "Penalty", "Sequence", "Tensor")
 _POINTS = ((-3.0, -1.5, -0.5, -0.1), (0.1, 0.5, 1.5, 3.0))
 _IMPORTS = "# imports of the standard library"
+_LONG = r"^(?=.{101})( *)(def \w+|return [\w.]+|[\w, ]+ = \w+)\((.*)\)((?: -> .*)?:|)$"
 _MODULES = ("inspect", "math", "os", "sys")
 _FROM = {
     "collections.abc": ("Callable", "Sequence"),
@@ -51,6 +52,7 @@ def module_text(expression: Expression, path: Path, docstring: str) -> str:
     templates = ("module.py.jinja", "self_test.py.jinja")
     body = "\n\n\n".join(_template(template).render(values) for template in templates)
     body = re.sub(r"[ \t]+$", "", body, flags=re.MULTILINE)
+    body = re.sub(_LONG, _in_lines, body, flags=re.MULTILINE)
     body = re.sub(r"\n{4,}", "\n\n\n", body).strip("\n") + "\n"
     return body.replace(_IMPORTS, "\n".join(_imports(body.partition(_IMPORTS)[2])))
 
@@ -72,8 +74,8 @@ def _values(expression: Expression, path: Path) -> dict[str, Any]:
     return {
         "name": class_name(path),
         "file": path.name,
-        "formula": str(expression),
-        "body": text(expression.body),
+        "formula_text": _formula_text(str(expression)),
+        "body": textwrap.fill(text(expression.body), LINE - 20, subsequent_indent=" " * 8),
         "sources": torch.sources,
         "dimensions": torch.dimensions,
         "operations": torch.operations,
@@ -98,6 +100,28 @@ def _values(expression: Expression, path: Path) -> dict[str, Any]:
         "detached": _has(expression.body, detach=True),
         **_exact(expression, penalty),
     }
+
+
+def _in_lines(found: re.Match[str]) -> str:
+    """A long definition or call, its arguments below it."""
+    inner = found[1] + " " * 4
+    arguments = textwrap.fill(
+        found[3].replace(": ", ":\N{NO-BREAK SPACE}"),  # an annotation stays with its name
+        LINE + 2,
+        initial_indent=inner,
+        subsequent_indent=inner,
+        break_long_words=False,
+        break_on_hyphens=False,
+    ).replace("\N{NO-BREAK SPACE}", " ")
+    return f"{found[1]}{found[2]}(\n{arguments}\n{found[1]}){found[4]}"
+
+
+def _formula_text(formula: str) -> str:
+    """A string literal, in lines where it is long."""
+    lines = textwrap.wrap(formula, LINE - 12, drop_whitespace=False, break_long_words=False)
+    if len(lines) == 1:
+        return json.dumps(formula)
+    return "(\n" + "".join(f"    {json.dumps(line)}\n" for line in lines) + ")"
 
 
 def _labels(inputs: list[str]) -> list[str]:

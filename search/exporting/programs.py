@@ -53,7 +53,7 @@ def torch_text(expression: Expression) -> TorchText:
 def _renamed(lowered: Lowered, name: str, dimensions: tuple[str, ...]) -> str:
     keywords = f", *, {', '.join(dimensions)}" if dimensions else ""
     texts = _functions(render_torch(lowered, name))
-    return "\n\n\n".join(
+    renamed = "\n\n\n".join(
         re.sub(
             r"def \w+\((.*), \*, features, sample, tensor\):",
             lambda found, suffix=suffix: f"def {name}_{suffix}({found[1]}{keywords}):",
@@ -61,6 +61,7 @@ def _renamed(lowered: Lowered, name: str, dimensions: tuple[str, ...]) -> str:
         )
         for text, suffix in zip(texts, ("value", "slopes"), strict=True)
     )
+    return re.sub(r"return \((.*, .*),\)", r"return \1", renamed)
 
 
 def triton_text(expression: Expression) -> TritonText | None:

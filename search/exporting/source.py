@@ -10,6 +10,7 @@ from search.errors import ExpressionError, StudyError
 from search.figures.leaderboard import LeaderboardInfo, Row, leaderboard_info
 from search.figures.notation import count_text, rate_text
 from search.figures.settings import ReportSettings, settings_from_folder
+from search.figures.verdict import verdict
 from search.language.catalog import find_published
 from search.language.expression import Expression
 from search.language.parser import parse
@@ -94,8 +95,10 @@ def _facts(row: Row, board: LeaderboardInfo, settings: ReportSettings) -> list[t
         ("seeds", ", ".join(map(str, _seeds(row)))),
         ("rate", _rate(row, settings)),
         ("difference", _difference(row, board, settings)),
+        ("verdict", verdict(board, settings).headline),
         ("trained on", ", ".join(filter(None, (environment.get("gpu"), environment.get("cpu"))))),
         ("trained with", ", ".join(f"{name} {version}" for name, version in versions.items())),
+        ("trained by", f"commit {environment['commit']}" if environment.get("commit") else ""),
         ("trained until", str(environment.get("ended", ""))),
     ]
     return [(label, text) for label, text in rows if text]
