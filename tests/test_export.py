@@ -91,7 +91,7 @@ def alone(path: Path, blocked: set[str], **environment: str) -> subprocess.Compl
 
 @pytest.mark.parametrize("formula", FORMULAS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("shape", [(3, 5), (2, 5, 3, 4), (0, 5)])
+@pytest.mark.parametrize("shape", [(2, 5, 3, 4), (0, 5)])
 @pytest.mark.filterwarnings("ignore:std")  # torch's, of the spread of nothing
 def test_it_is_the_projects_activation(formula: str, dtype, shape, tmp_path: Path):
     mine, theirs = both(formula, tmp_path, channels=5)
@@ -213,7 +213,7 @@ def test_the_kernels_run_interpreted(tmp_path: Path):
     assert "checks hold" in done.stdout and "Triton on cpu" in done.stdout
 
 
-@pytest.mark.parametrize("formula", FORMULAS)
+@pytest.mark.parametrize("formula", [CHANNEL, STATISTIC, PENALTY, "velu", "swiglu"])
 def test_the_self_test_holds(formula: str, tmp_path: Path):
     _, module = rendered(formula, tmp_path)
     assert not [str(check) for check in module.measure("cpu") if not check.share <= 1]
