@@ -68,7 +68,9 @@ class Activation(nn.Module):
         inputs = (x,) if u is None else (x, u)
         parameters = [self._broadcastable(p.name, channel_dim) for p in self.expression.trainable]
         if self._penalty_formula is not None and self.training and torch.is_grad_enabled():
-            value = apply_formula(self._penalty_formula, inputs, parameters, channel_dim)
+            read = dict(zip(self.expression.inputs, inputs, strict=True))
+            used = [read[name] for name in self._penalty_formula.expression.inputs]
+            value = apply_formula(self._penalty_formula, used, parameters, channel_dim)
             self._penalty = value.float().mean()
         try:
             return apply_formula(self._formula, inputs, parameters, channel_dim)
