@@ -7,13 +7,16 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from search.benchmarks.inspect import Inspection, inspect, table
 from search.errors import ExpressionError, KernelError
+from search.kernels.formula import load_formula
 from search.kernels.program import lower
 from search.kernels.triton_channels import render_channels
 from search.kernels.triton_code import render
 from search.kernels.triton_fusion import fuse
+from search.kernels.triton_proof import ProvenTriton
 from search.language.catalog import CATALOG
 from search.language.parser import parse
 from search.language.primitives import PRIMITIVES
@@ -133,6 +136,16 @@ def test_parameters_cannot_take_the_names_of_a_kernel():
         lowered = lower(parse(formula.replace("layer", "channel")), fuse)
         for layout in ("last", "first"):
             compile(render_channels(lowered, formula, layout, [name]), layout, "exec")
+
+
+def test_a_gpu_runs_proven_kernels_and_float64_as_torch_operations():
+    for kernel in ("auto", "triton"):
+        formula = load_formula(parse("x * sigmoid(x)"), kernel)
+        for dtype in (torch.float32, torch.bfloat16, torch.float16):
+            chosen = formula._choose("cuda", dtype)
+            assert isinstance(chosen, ProvenTriton) and chosen.by_name == (kernel == "triton")
+        assert formula._choose("cuda", torch.float64) is formula.reference
+    assert not isinstance(formula._choose("cpu", torch.float32), ProvenTriton)
 
 
 def check(found: Inspection) -> None:
