@@ -14,6 +14,7 @@ from search.errors import ExpressionError, KernelError
 from search.kernels.formula import load_formula
 from search.kernels.program import lower
 from search.kernels.triton_ahead import compile_all
+from search.kernels.triton_build import REGISTERS
 from search.kernels.triton_channels import render_channels
 from search.kernels.triton_code import render
 from search.kernels.triton_fusion import fuse
@@ -24,13 +25,9 @@ from search.language.primitives import PRIMITIVES
 
 triton = pytest.importorskip("triton")
 BUDGET = json.loads((Path(__file__).parent / "data" / "budget.json").read_text(encoding="utf-8"))
-REGISTERS = {"flat": 64, "last": 96, "first": 96, "across": 96, "groups": 96}
-
-
-# Large sines, ten parameters' sums, statistics over channels that are not innermost; gfx942 packs
-# more work into flight and takes a few registers more for some gated pairs.
-BEYOND = {"aglu", "sinlu", "gcu", "sau", "snake", "min_x_sin", "sinc_plus_x", "pau", "dyn_glu"}
-BEYOND |= {"velu", "velu_code", "poly_norm", "xatglu_order2", "xgeglu_order2"}
+# Large sines, ten parameters' sums, statistics over channels that are not innermost: within the
+# promised registers they would spill. Most of it on gfx942, which packs more work into flight.
+BEYOND = {"sinlu", "snake", "sinc_plus_x", "pau", "velu", "velu_code", "poly_norm"}
 
 
 def text(formula: str) -> str:
@@ -177,7 +174,7 @@ def test_the_rows_that_need_more_registers_than_promised_are_known():
         for name, (_, registers, spills) in kernels.items()
     ]
     assert {n for n, layout, registers, _ in figures if registers > REGISTERS[layout]} == BEYOND
-    assert {n for n, _, _, spills in figures if spills} == {"poly_norm"}  # 84 bytes on gfx942
+    assert {n for n, _, _, spills in figures if spills} == {"poly_norm"}  # 36 and 84 bytes, sm_80
 
 
 def test_the_table_names_every_kernel():

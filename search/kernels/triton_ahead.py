@@ -17,7 +17,13 @@ from types import ModuleType
 from typing import Any
 
 from search.kernels.program import Lowered, lower
-from search.kernels.triton_build import Binary, compile_ahead, load_triton_source, warp_size
+from search.kernels.triton_build import (
+    REGISTERS,
+    Binary,
+    compile_ahead,
+    load_triton_source,
+    warp_size,
+)
 from search.kernels.triton_channels import render_channels
 from search.kernels.triton_code import header, render
 from search.kernels.triton_fusion import fuse
@@ -100,7 +106,17 @@ def _compile_units(units: Iterable[Unit], workers: int) -> dict[Unit, Machine]:
 
 
 def _compile_batch(units: Sequence[Unit]) -> list[Machine]:
-    return read_machines([_compile(unit) for unit in units])
+    """As a launch does: once more within the registers promised, kept if nothing spills."""
+    machines = read_machines([_compile(unit) for unit in units])
+    many = [i for i, (u, m) in enumerate(zip(units, machines, strict=True)) if _over(u, m)]
+    again = read_machines([_compile(units[i], REGISTERS[units[i].layout]) for i in many])
+    for i, machine in zip(many, again, strict=True):
+        machines[i] = machines[i] if machine.spills else machine
+    return machines
+
+
+def _over(unit: Unit, machine: Machine) -> bool:
+    return machine.registers > REGISTERS[unit.layout]
 
 
 def _problem(expression: Expression) -> str:
@@ -164,7 +180,7 @@ def _function(kernel: str) -> str:
     return "average" if kernel.endswith("_average") else kernel
 
 
-def _compile(unit: Unit) -> Binary:
+def _compile(unit: Unit, registers: int = 0) -> Binary:
     module: ModuleType = load_triton_source(unit.text)
     function: Any = getattr(module, _function(unit.kernel))
     layout, target = unit.layout, unit.target
@@ -184,7 +200,7 @@ def _compile(unit: Unit) -> Binary:
         constants = {"ROWS": block // columns, "COLS": columns}
     types = {a: _type(a, DTYPES[unit.dtype]) for a in function.arg_names}
     aligned = () if layout == "flat" else ("channels", "inner", "length")
-    return compile_ahead(function, types, constants, target, aligned, warps)
+    return compile_ahead(function, types, constants, target, aligned, warps, registers)
 
 
 def _type(argument: str, dtype: str) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from search.kernels.triton_build import OPTIONS
+from search.kernels.triton_build import OPTIONS, REGISTERS, capped
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +25,28 @@ class Launcher:
         arguments: Sequence[Tensor | int | None],
         constants: tuple[int, ...],
         warps: int = 4,
+        layout: str = "",
     ) -> None:
-        """Launch on the current device; `constants` are the kernel's last arguments."""
+        """Launch on the current device; `constants` are the kernel's last arguments.
+
+        A kernel that takes more registers than its layout should (see `capped`) is compiled and
+        launched once more: it writes the same results again.
+        """
         signature = (kernel, warps, constants, *map(_specialization, arguments))
         compiled = self._compiled.get(signature)
         if compiled is not None:
             compiled[(*grid, 1, 1)[:3]](*arguments, *constants)
             return
-        compiled = kernel[grid](*arguments, *constants, **{**OPTIONS, "num_warps": warps})
-        if compiled is not None:  # the interpreter compiles nothing
-            self._compiled[signature] = compiled
+        options = OPTIONS | {"num_warps": warps}
+        compiled = kernel[grid](*arguments, *constants, **options)
+        if compiled is None:  # the interpreter compiles nothing
+            return
+        registers = REGISTERS.get(layout, 0)
+        if registers and (compiled.n_regs or 0) > registers:
+            options |= capped(registers, bool(torch.version.hip))
+            again = kernel[grid](*arguments, *constants, **options)
+            compiled = again if again.n_spills == 0 else compiled
+        self._compiled[signature] = compiled
 
 
 def _specialization(argument: Tensor | int | None) -> object:

@@ -220,11 +220,15 @@ def _route(blocks: list[Block], after: list[list[int]], start: int, goal: int | 
 
 def _spilled_bytes(ptx: str) -> int:
     target = re.search(r"\.target (\w+)", ptx)
+    arch = f"--gpu-name={target[1] if target else 'sm_90'}"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.ptx"
         path.write_text(ptx)
-        arch = f"--gpu-name={target[1] if target else 'sm_90'}"
-        said = _run_tool("ptxas", "-v", arch, str(path), "-o", str(path.with_suffix(".o")))
+        arguments = ("-v", arch, str(path), "-o", str(path.with_suffix(".o")))
+        try:
+            said = _run_tool("ptxas", *arguments)
+        except KernelError:  # of PTX newer than it: Triton's other assembler made the binary
+            said = _run_tool("ptxas-blackwell", *arguments)
     return sum(int(n) for n in re.findall(r"(\d+) bytes spill", said))
 
 

@@ -98,12 +98,13 @@ class TritonRendering:
             module, block = self._module("flat"), elements_of_a_program()
             tail = block * x.element_size() // 16
             n = x.numel()
-            self._launch(module.forward, (-(-n // block),), (*arguments, n), (block, tail))
+            grid = (-(-n // block),)
+            self._launch(module.forward, grid, (*arguments, n), (block, tail), layout="flat")
             return
         tile = place_tile(memory(x, channel_dim), bool(self.over))
         module = self._module(tile.layout)
         grid, sizes = (tile.tiles,), (*arguments, *tile.sizes)
-        self._launch(module.forward, grid, sizes, tile.constants, tile.warps)
+        self._launch(module.forward, grid, sizes, tile.constants, tile.warps, tile.layout)
 
     def _backward(
         self,
@@ -126,7 +127,8 @@ class TritonRendering:
         partials = _partials(x, sums, groups * channels)
         module = self._module(tile.layout)
         arguments = (*inputs, *parameters, *wanted, partials, *tile.sizes)
-        self._launch(module.gradients, (terms,), arguments, tile.constants, tile.warps)
+        grid = (terms,)
+        self._launch(module.gradients, grid, arguments, tile.constants, tile.warps, tile.layout)
         if partials is not None:
             targets = _targets(sums, parameters)
             columns = min(64, power_of_two(channels))
@@ -147,12 +149,12 @@ class TritonRendering:
         tiles = -(-n // block)
         if not any(s is not None for s in sums):
             arguments = (*inputs, *parameters, *wanted, n)
-            self._launch(module.input_gradients, (tiles,), arguments, (block, tail))
+            self._launch(module.input_gradients, (tiles,), arguments, (block, tail), layout="flat")
             return
         programs = min(tiles, programs_at_once(x))
         partials = _partials(x, sums, programs)
         arguments = (*inputs, *parameters, *wanted, partials, n)
-        self._launch(module.gradients, (programs,), arguments, (block, tail))
+        self._launch(module.gradients, (programs,), arguments, (block, tail), layout="flat")
         targets = _targets(sums, parameters)
         self._launch(module.finish, (len(sums),), (partials, *targets, programs), (_FINISH,))
 
@@ -192,7 +194,7 @@ class TritonRendering:
             given = (partials,) if stage.means else (sums,)
             written = () if stage.means else outputs
             arguments = (*tensors, *written, statistics, *given, *shape)
-            self._launch(getattr(module, f"{kind}_{k}"), grid, arguments, (block,))
+            self._launch(getattr(module, f"{kind}_{k}"), grid, arguments, (block,), layout="groups")
             if stage.means:
                 arguments = (partials, statistics, offset, programs, *shape)
                 grids = (len(stage.means), size.groups)
