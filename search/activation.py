@@ -23,8 +23,9 @@ class Activation(nn.Module):
     channels: the number of per-channel values; left out, it is read off the first input.
     channel_dim: the dimension of the channels, and of statistics over features; left out, 1 for
         inputs of four or five dimensions (N, C, H, W[, D]), the last otherwise.
-    kernel: what computes it: "auto" (C on the CPU where a compiler is at hand), "torch", "c",
-        "triton", or "composed" (torch's operations and autograd, as one would write it by hand).
+    kernel: what computes it: "auto" (C on the CPU where a compiler is at hand, Triton on a GPU once
+        proven there), "torch", "c", "triton", or "composed" (torch's operations and autograd, as
+        one would write it by hand).
 
     The trainable parameters are the module's own, named as declared: shape () per layer,
     (channels,) per channel. Input and output share shape, dtype and device; 16-bit inputs are
