@@ -23,8 +23,9 @@ class Activation(nn.Module):
     channels: the number of per-channel values; left out, it is read off the first input.
     channel_dim: the dimension of the channels, and of statistics over features; left out, 1 for
         inputs of four or five dimensions (N, C, H, W[, D]), the last otherwise.
-    kernel: what computes it: "auto" (C on the CPU where a compiler is at hand), "torch", "c",
-        "triton", or "composed" (torch's operations and autograd, as one would write it by hand).
+    kernel: what computes it: "auto" (C on the CPU where a compiler is at hand, Triton on a GPU once
+        proven there), "torch", "c", "triton", or "composed" (torch's operations and autograd, as
+        one would write it by hand).
 
     The trainable parameters are the module's own, named as declared: shape () per layer,
     (channels,) per channel. Input and output share shape, dtype and device; 16-bit inputs are
@@ -68,7 +69,9 @@ class Activation(nn.Module):
         inputs = (x,) if u is None else (x, u)
         parameters = [self._broadcastable(p.name, channel_dim) for p in self.expression.trainable]
         if self._penalty_formula is not None and self.training and torch.is_grad_enabled():
-            value = apply_formula(self._penalty_formula, inputs, parameters, channel_dim)
+            read = dict(zip(self.expression.inputs, inputs, strict=True))
+            used = [read[name] for name in self._penalty_formula.expression.inputs]
+            value = apply_formula(self._penalty_formula, used, parameters, channel_dim)
             self._penalty = value.float().mean()
         try:
             return apply_formula(self._formula, inputs, parameters, channel_dim)

@@ -143,6 +143,15 @@ def test_the_penalty_is_the_training_forwards_and_is_taken_once():
     assert activation.penalty().item() == 0
 
 
+@pytest.mark.parametrize(("text", "of"), [("mean(x, over=tensor)**2", 0), ("mean(u**2)", 1)])
+def test_the_penalty_of_a_gated_pair_takes_what_it_uses(text: str, of: int):
+    pair = torch.randn(4, 3), torch.randn(4, 3)
+    activation = Activation(f"u * silu(x) penalty {text}")
+    activation(*pair)
+    wanted = pair[0].mean() ** 2 if of == 0 else (pair[1] ** 2).mean()
+    torch.testing.assert_close(activation.penalty(), wanted)
+
+
 def test_a_gated_pair_takes_two_inputs():
     x, u = torch.randn(4, 3), torch.randn(4, 3)
     torch.testing.assert_close(Activation("u * silu(x)")(x, u), u * nn.functional.silu(x))

@@ -7,32 +7,27 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from search.benchmarks.inspect import Inspection, inspect, table
 from search.errors import ExpressionError, KernelError
+from search.kernels.formula import load_formula
 from search.kernels.program import lower
+from search.kernels.triton_ahead import compile_all
+from search.kernels.triton_build import REGISTERS
 from search.kernels.triton_channels import render_channels
 from search.kernels.triton_code import render
 from search.kernels.triton_fusion import fuse
+from search.kernels.triton_proof import ProvenTriton
 from search.language.catalog import CATALOG
 from search.language.parser import parse
 from search.language.primitives import PRIMITIVES
 
 triton = pytest.importorskip("triton")
 BUDGET = json.loads((Path(__file__).parent / "data" / "budget.json").read_text(encoding="utf-8"))
-# A flat kernel, one with sums, one that shares an angle, one per channel, one with a statistic.
-FEW = {
-    "sm_80": ["golu"],
-    "sm_90": ["golu", "dyn_mish", "prelu"],
-    "gfx942": ["golu", "dyn_mish", "prelu", "velu", "gcu"],
-}
-REGISTERS = {"flat": 64, "last": 96, "first": 96, "across": 96, "groups": 96}
-
-
-# Large sines, ten parameters' sums, statistics over channels that are not innermost; gfx942 packs
-# more work into flight and takes a few registers more for some gated pairs.
-BEYOND = {"aglu", "sinlu", "gcu", "sau", "snake", "min_x_sin", "sinc_plus_x", "pau", "dyn_glu"}
-BEYOND |= {"velu", "velu_code", "poly_norm", "xatglu_order2", "xgeglu_order2"}
+# Large sines, ten parameters' sums, statistics over channels that are not innermost: within the
+# promised registers they would spill. Most of it on gfx942, which packs more work into flight.
+BEYOND = {"sinlu", "snake", "sinc_plus_x", "pau", "velu", "velu_code", "poly_norm"}
 
 
 def text(formula: str) -> str:
@@ -135,6 +130,16 @@ def test_parameters_cannot_take_the_names_of_a_kernel():
             compile(render_channels(lowered, formula, layout, [name]), layout, "exec")
 
 
+def test_a_gpu_runs_proven_kernels_and_float64_as_torch_operations():
+    for kernel in ("auto", "triton"):
+        formula = load_formula(parse("x * sigmoid(x)"), kernel)
+        for dtype in (torch.float32, torch.bfloat16, torch.float16):
+            chosen = formula._choose("cuda", dtype)
+            assert isinstance(chosen, ProvenTriton) and chosen.by_name == (kernel == "triton")
+        assert formula._choose("cuda", torch.float64) is formula.reference
+    assert not isinstance(formula._choose("cpu", torch.float32), ProvenTriton)
+
+
 def check(found: Inspection) -> None:
     """The promises of a machine without a GPU, and the budget."""
     same = BUDGET["triton"] == ".".join(triton.__version__.split(".")[:2])
@@ -144,24 +149,18 @@ def check(found: Inspection) -> None:
         instructions, registers, spills = BUDGET["kernels"][place][f"{row.kernel} {row.layout}"]
         assert row.doubles == 0, row
         assert row.narrowest == 128 or row.kernel == "finish", row
+        if not same:  # another Triton has other counts: 3.6 takes 5 to 10 % more instructions
+            continue
         # A few rows are known to need more; they may not need more than they do.
         assert row.registers <= max(REGISTERS[row.layout], registers), row
         assert row.spills <= spills, row
-        assert not same or row.instructions <= 1.02 * instructions, row
+        assert row.instructions <= 1.02 * instructions, row
 
 
-@pytest.mark.parametrize("target", FEW)
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_kernels_keep_their_budget(target: str, dtype: str, tmp_path: Path, monkeypatch):
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    for found in inspect(FEW[target], [target], [dtype], workers=1):
-        check(found)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("target", ["sm_80", "sm_90", "gfx942"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_whole_catalogue_keeps_its_budget(target: str, dtype: str):
+    """188 kernels in 30 to 47 s of one core; the six together 243 s, two minutes of two cores."""
     workers = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
     found = inspect(list(CATALOG), [target], [dtype], workers)
     assert len(found) == len(CATALOG)
@@ -177,7 +176,7 @@ def test_the_rows_that_need_more_registers_than_promised_are_known():
         for name, (_, registers, spills) in kernels.items()
     ]
     assert {n for n, layout, registers, _ in figures if registers > REGISTERS[layout]} == BEYOND
-    assert {n for n, _, _, spills in figures if spills} == {"poly_norm"}  # 84 bytes on gfx942
+    assert {n for n, _, _, spills in figures if spills} == {"poly_norm"}  # 36 and 84 bytes, sm_80
 
 
 def test_the_table_names_every_kernel():
@@ -185,6 +184,28 @@ def test_the_table_names_every_kernel():
     lines = table(found).splitlines()
     assert [line.split()[3] for line in lines[1:]] == ["forward", "gradients", "finish"]
     assert all("1 + 2" in line and line.endswith("x, beta") for line in lines[1:])
+
+
+def test_equal_kernels_are_compiled_once():
+    """Sums of two parameters are finished alike whatever the formula and the dtype."""
+    jobs = [("dyn_mish", "float32", "sm_90"), ("aglu", "bfloat16", "sm_90")]
+    found = [compiled.kernels[-1] for compiled in compile_all(jobs, 1)]
+    assert [k.name for k in found] == ["finish", "finish"]
+    assert found[0].machine is found[1].machine
+
+
+def test_machine_code_read_in_a_batch_is_that_of_each_kernel():
+    jobs = [(name, "bfloat16", "sm_90") for name in ("relu", "sin", "silu")]
+    apart = [compile_all([job], 1)[0] for job in jobs]
+    for together, alone in zip(compile_all(jobs, 1), apart, strict=True):
+        for a, b in zip(together.kernels, alone.kernels, strict=True):
+            assert a.machine.instructions == b.machine.instructions
+            assert (a.machine.widths, a.machine.registers) == (
+                b.machine.widths,
+                b.machine.registers,
+            )
+            assert len(a.machine.code.splitlines()) == len(b.machine.code.splitlines())
+            assert "BRA" in a.machine.code and "EXIT" in a.machine.code
 
 
 def test_mistakes_are_one_line_each():

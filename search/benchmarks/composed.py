@@ -27,8 +27,9 @@ class Composed(nn.Module):
 
     What eager mode keeps and launches is what a hand-written module would: one kernel and one
     saved tensor an operation, in the input's own dtype; `torch.compile` fuses it. (The kernel
-    "composed" of an Activation computes 16-bit inputs in float32, as its other kernels do.) Values per channel lie along the last
-    dimension, `channels` of them. Statistics over features reduce the last dimension.
+    "composed" of an Activation computes 16-bit inputs in float32, as its other kernels do.)
+    Values per channel lie along the last dimension, `channels` of them. Statistics over features
+    reduce the last dimension.
     """
 
     def __init__(self, expression: Expression, channels: int = 1):

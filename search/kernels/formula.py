@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import Protocol
 
 import torch
@@ -75,11 +76,11 @@ class Formula:
     def _choose(self, device: str, dtype: torch.dtype) -> Rendering:
         if device == "cpu" and self.kernel in ("auto", "c"):
             return _load_c(self.expression, self.kernel, dtype) or self.reference
-        # Asked for by name only: proven ahead of time and interpreted, not yet run on a GPU.
-        if device == "cuda" and self.kernel == "triton":
-            from search.kernels.triton_rendering import load_triton
-
-            return load_triton(self.expression)
+        if device == "cuda" and self.kernel in ("auto", "triton"):  # ROCm calls itself cuda
+            return _load_triton(self.expression, self.kernel, dtype) or self.reference
+        if self.kernel in ("c", "triton"):
+            told = self.expression, device, self.kernel
+            _LOG.warning("%s: runs as torch operations on %s: kernel '%s' serves another", *told)
         return self.reference
 
 
@@ -130,3 +131,29 @@ def _load_c(expression: Expression, kernel: str, dtype: torch.dtype) -> CRenderi
     except KernelError as error:
         _LOG.warning("%s: runs as torch operations: %s", expression, error)
         return None
+
+
+def _load_triton(expression: Expression, kernel: str, dtype: torch.dtype) -> Rendering | None:
+    """The Triton rendering, proven at its first call; None for float64, which torch serves.
+
+    Raises KernelError for "triton" where it is not installed.
+    """
+    from search.kernels.triton_proof import load_proven  # 9 ms, of no use without a GPU
+    from search.kernels.triton_rendering import DTYPES
+
+    if dtype not in DTYPES:
+        return None
+    if not _has_triton():
+        if kernel == "triton":
+            raise KernelError("kernel 'triton': Triton is not installed; 'auto' needs none")
+        return None
+    return load_proven(expression, kernel == "triton")
+
+
+@lru_cache(maxsize=1)
+def _has_triton() -> bool:
+    """Whether Triton can be imported; one line says so where it cannot."""
+    found = find_spec("triton") is not None
+    if not found:
+        _LOG.warning("Triton is not installed: activations run as torch operations on GPUs")
+    return found

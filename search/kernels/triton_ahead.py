@@ -1,28 +1,40 @@
 """Every kernel of an expression compiled ahead of time, as training would launch it.
 
-    compile_expression(text, dtype, target) → Compiled: one `Machine` a kernel, forward and backward
+    compile_all([(name, dtype, target), …]) → Compiled: one `Machine` a kernel, forward and backward
 
-Shapes are the usual ones: n of any size, channels and inner sizes that 16 divides.
+Shapes are the usual ones: n of any size, channels and inner sizes that 16 divides. Equal kernels
+of different formulas are compiled once (1,128 of the catalogue's are 930), and the machine code of
+a batch is read together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from search.kernels.program import Lowered, lower
-from search.kernels.triton_build import Machine, compile_ahead, load_triton_source, warp_size
+from search.kernels.triton_build import (
+    REGISTERS,
+    Binary,
+    compile_ahead,
+    load_triton_source,
+    warp_size,
+)
 from search.kernels.triton_channels import render_channels
-from search.kernels.triton_code import render
+from search.kernels.triton_code import header, render
 from search.kernels.triton_fusion import fuse
+from search.kernels.triton_machine import Machine, read_machines
 from search.kernels.triton_statistics import cut, render_statistics
 from search.language.catalog import read_activation
 from search.language.expression import Expression, Statistic, walk
 
 DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 WARPS, ELEMENTS = 4, 8
+_BATCH = 24  # kernels of a worker's task: their machine code is read in 0.3 s, be it one or all
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,75 +63,131 @@ class Compiled:
     problem: str = ""
 
 
-def compile_expression(name: str, dtype: str, target: str) -> Compiled:
-    """The kernels of a formula or a catalogue name; `dtype` one of DTYPES."""
-    expression = read_activation(name)
-    saved = (*expression.inputs, *(p.name for p in expression.trainable))
-    overs = {node.over for node in walk(expression.body) if isinstance(node, Statistic)}
-    per_channel = any(p.scope == "channel" for p in expression.trainable)
-    if overs - {"features"} and (len(overs) > 1 or per_channel):
-        problem = "runs in the torch rendering: statistics over samples or the tensor beside others"
-        return Compiled(name, dtype, target, (), saved, problem)
-    kernels = tuple(
-        Kernel(kernel, layout, _compile(function, kernel, layout, expression, dtype, target))
-        for layout, kernel, function in _functions(expression)
-    )
-    return Compiled(name, dtype, target, kernels, saved)
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One kernel to compile; equal units are one."""
+
+    text: str
+    """Its file."""
+    kernel: str
+    layout: str
+    dtype: str
+    target: str
 
 
 def compile_all(jobs: Iterable[tuple[str, str, str]], workers: int) -> list[Compiled]:
-    """Many (name, dtype, target) at once, in processes, in their order."""
+    """Many (formula or catalogue name, dtype of DTYPES, target) at once, in their order."""
     jobs = list(jobs)
+    problems = {name: _problem(read_activation(name)) for name, _, _ in jobs}
+    kernels = {name: [] if problem else _kernels(name) for name, problem in problems.items()}
+    units = [
+        [_unit(text, kernel, layout, dtype, target) for layout, kernel, text in kernels[name]]
+        for name, dtype, target in jobs
+    ]
+    machines = _compile_units({unit: None for group in units for unit in group}, workers)
+    found = []
+    for (name, dtype, target), group in zip(jobs, units, strict=True):
+        expression = read_activation(name)
+        saved = (*expression.inputs, *(p.name for p in expression.trainable))
+        made = tuple(Kernel(u.kernel, u.layout, machines[u]) for u in group)
+        found.append(Compiled(name, dtype, target, made, saved, problems[name]))
+    return found
+
+
+def _compile_units(units: Iterable[Unit], workers: int) -> dict[Unit, Machine]:
+    """Units of one target side by side, so that their code is read at once."""
+    units = sorted(units, key=lambda unit: unit.target)
     if workers <= 1:
-        return [compile_expression(*job) for job in jobs]
+        return dict(zip(units, _compile_batch(units), strict=True))
+    batches = [units[i : i + _BATCH] for i in range(0, len(units), _BATCH)]
     with ProcessPoolExecutor(workers) as pool:
-        return list(pool.map(_compile_job, jobs, chunksize=4))
+        machines = [machine for batch in pool.map(_compile_batch, batches) for machine in batch]
+    return dict(zip(units, machines, strict=True))
 
 
-def _compile_job(job: tuple[str, str, str]) -> Compiled:
-    return compile_expression(*job)
+def _compile_batch(units: Sequence[Unit]) -> list[Machine]:
+    """As a launch does: once more within the registers promised, kept if nothing spills."""
+    machines = read_machines([_compile(unit) for unit in units])
+    many = [i for i, (u, m) in enumerate(zip(units, machines, strict=True)) if _over(u, m)]
+    again = read_machines([_compile(units[i], REGISTERS[units[i].layout]) for i in many])
+    for i, machine in zip(many, again, strict=True):
+        machines[i] = machines[i] if machine.spills else machine
+    return machines
 
 
-def _functions(expression: Expression) -> list[tuple[str, str, Any]]:
-    """Layout, name and Triton function of every launch of a training step."""
-    lowered, title = lower(expression, fuse), str(expression)
+def _over(unit: Unit, machine: Machine) -> bool:
+    return machine.registers > REGISTERS[unit.layout]
+
+
+def _problem(expression: Expression) -> str:
+    """Why an expression has no kernels of its own; empty where it has."""
+    overs = {node.over for node in walk(expression.body) if isinstance(node, Statistic)}
+    per_channel = any(p.scope == "channel" for p in expression.trainable)
+    if overs - {"features"} and (len(overs) > 1 or per_channel):
+        return "runs in the torch rendering: statistics over samples or the tensor beside others"
+    return ""
+
+
+def _kernels(name: str) -> list[tuple[str, str, str]]:
+    """Layout, kernel and text of every launch of a training step."""
+    expression = read_activation(name)
+    lowered = lower(expression, fuse)
     channels = [p.name for p in expression.trainable if p.scope == "channel"]
     statistics = any(isinstance(node, Statistic) for node in walk(expression.body))
+    finish = ["finish"] if expression.trainable else []
     if not channels and not statistics:
-        module = load_triton_source(render(lowered, title))
-        names = ["gradients", "finish"] if expression.trainable else ["input_gradients"]
-        return [("flat", name, getattr(module, name)) for name in ("forward", *names)]
-    found = []
+        gradients = "gradients" if expression.trainable else "input_gradients"
+        return [("flat", kernel, render(lowered, "")) for kernel in ("forward", gradients, *finish)]
     if any(isinstance(n, Statistic) and n.over != "features" for n in walk(expression.body)):
-        return _grouped(lowered, title)
-    names = ["forward", "gradients", *(["finish"] if expression.trainable else [])]
-    for layout in ("last", "across" if statistics else "first"):
-        module = load_triton_source(render_channels(lowered, title, layout, channels))
-        found += [(layout, name, getattr(module, name)) for name in names]
-    return found
+        return _grouped(lowered)
+    layouts = {
+        layout: render_channels(lowered, "", layout, channels)
+        for layout in ("last", "across" if statistics else "first")
+    }
+    names = ("forward", "gradients", *finish)
+    return [(layout, kernel, text) for layout, text in layouts.items() for kernel in names]
 
 
-def _grouped(lowered: Lowered, title: str) -> list[tuple[str, str, Any]]:
+def _grouped(lowered: Lowered) -> list[tuple[str, str, str]]:
     """The launches of a step with statistics over samples or the tensor, in order."""
-    module = load_triton_source(render_statistics(lowered, title))
-    found: list[tuple[str, str, Any]] = []
+    text, found = render_statistics(lowered, ""), list[tuple[str, str, str]]()
     for kind, program in (("forward", lowered.forward), ("backward", lowered.backward)):
         for k, stage in enumerate(cut(program)):
-            found.append(("groups", f"{kind}_{k}", getattr(module, f"{kind}_{k}")))
+            found.append(("groups", f"{kind}_{k}", text))
             if stage.means:
-                found.append(("groups", f"{kind}_average", module.average))
+                found.append(("groups", f"{kind}_average", text))
     if lowered.forward.parameters:
-        found.append(("groups", "finish", module.finish))
+        found.append(("groups", "finish", text))
     return found
 
 
-def _compile(
-    function: Any, name: str, layout: str, expression: Expression, dtype: str, target: str
-) -> Machine:
+def _unit(text: str, kernel: str, layout: str, dtype: str, target: str) -> Unit:
+    """Kernels that finish sums see float32 alone, and no formula: those of one shape are one."""
+    if not _finishes(kernel):
+        return Unit(text, kernel, layout, dtype, target)
+    name = _function(kernel)
+    body = text[text.index(f"@triton.jit\ndef {name}(") :].split("\n\n\n")[0]
+    for k, parameter in enumerate(dict.fromkeys(re.findall(r"\bg_\w+_ptr", body))):
+        body = re.sub(rf"\b{parameter}\b", f"g_{k}_ptr", body)
+    return Unit(f"{header('')}\n\n{body}\n", kernel, layout, "float32", target)
+
+
+def _finishes(kernel: str) -> bool:
+    return kernel == "finish" or kernel.endswith("_average")
+
+
+def _function(kernel: str) -> str:
+    return "average" if kernel.endswith("_average") else kernel
+
+
+def _compile(unit: Unit, registers: int = 0) -> Binary:
+    module: ModuleType = load_triton_source(unit.text)
+    function: Any = getattr(module, _function(unit.kernel))
+    layout, target = unit.layout, unit.target
     block = warp_size(target) * WARPS * ELEMENTS
     warps = WARPS
-    vector = 4 if dtype == "float32" else 8
-    if name == "finish" or name.endswith("_average"):
+    vector = 4 if unit.dtype == "float32" else 8
+    if _finishes(unit.kernel):
         constants = {"BLOCK": 1024} if layout in ("flat", "groups") else {"ROWS": 16, "COLS": 64}
     elif layout == "flat":
         constants = {"BLOCK": block, "TAIL": block // vector}
@@ -130,9 +198,9 @@ def _compile(
     else:
         columns = block if layout == "first" else 256
         constants = {"ROWS": block // columns, "COLS": columns}
-    types = {a: _type(a, DTYPES[dtype]) for a in function.arg_names}
+    types = {a: _type(a, DTYPES[unit.dtype]) for a in function.arg_names}
     aligned = () if layout == "flat" else ("channels", "inner", "length")
-    return compile_ahead(function, types, constants, target, aligned, warps)
+    return compile_ahead(function, types, constants, target, aligned, warps, registers)
 
 
 def _type(argument: str, dtype: str) -> str:

@@ -22,27 +22,28 @@ from torch import Tensor
 
 from search.kernels.program import Lowered, lower
 from search.kernels.torch_rendering import TorchRendering, load_torch
-from search.kernels.triton_build import OPTIONS, load_triton_source
+from search.kernels.triton_build import load_triton_source
 from search.kernels.triton_channels import render_channels
 from search.kernels.triton_code import render
 from search.kernels.triton_fusion import fuse
+from search.kernels.triton_launch import Launcher
 from search.kernels.triton_statistics import cut, render_statistics
+from search.kernels.triton_tiles import (
+    LONGEST,
+    Groups,
+    aligned,
+    as_walked,
+    elements_of_a_program,
+    memory,
+    place_groups,
+    place_tile,
+    power_of_two,
+    programs_at_once,
+)
 from search.language.expression import Expression, Statistic, walk
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-ELEMENTS = 8  # of a thread: one 128-bit access in 16 bits, two in 32
-PROGRAMS = 8  # a processor, of a kernel that sums: 8 x 128 threads x 64 registers fill it
 _FINISH = 1024
-LONGEST = 8192  # features of a statistic in one tile; beyond, registers would spill
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Dense memory seen as [outer, channels, inner]."""
-
-    outer: int
-    channels: int
-    inner: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class TritonRendering:
     over: frozenset[str]
     """What its statistics reduce."""
     _modules: dict[str, ModuleType] = field(default_factory=dict, repr=False)
-    _launch: Launcher = field(default_factory=lambda: Launcher(), repr=False)
+    _launch: Launcher = field(default_factory=Launcher, repr=False)
 
     def forward(self, tensors: Sequence[Tensor], channel_dim: int) -> Tensor:
         if not self.serves(tensors, channel_dim):
@@ -90,19 +91,20 @@ class TritonRendering:
 
     def _forward(self, x: Tensor, arguments: tuple[Tensor, ...], channel_dim: int) -> None:
         if self._grouped:
-            size = _groups(x, self.over)
+            size = self.groups(x)
             self._stages("forward", size, arguments[:-1], arguments[-1:], None)
             return
         if not self._tiled:
-            module, block = self._module("flat"), ELEMENTS * _threads()
+            module, block = self._module("flat"), elements_of_a_program()
             tail = block * x.element_size() // 16
             n = x.numel()
-            self._launch(module.forward, (-(-n // block),), (*arguments, n), (block, tail))
+            grid = (-(-n // block),)
+            self._launch(module.forward, grid, (*arguments, n), (block, tail), layout="flat")
             return
         tile = place_tile(memory(x, channel_dim), bool(self.over))
         module = self._module(tile.layout)
         grid, sizes = (tile.tiles,), (*arguments, *tile.sizes)
-        self._launch(module.forward, grid, sizes, tile.constants, tile.warps)
+        self._launch(module.forward, grid, sizes, tile.constants, tile.warps, tile.layout)
 
     def _backward(
         self,
@@ -120,15 +122,16 @@ class TritonRendering:
             self._flat_backward(inputs, parameters, wanted, sums)
             return
         tile = place_tile(memory(x, channel_dim), bool(self.over))
-        groups = max(1, min(tile.tiles, _programs(x)) // tile.across)
+        groups = max(1, min(tile.tiles, programs_at_once(x)) // tile.across)
         channels, terms = tile.sizes[1], groups * tile.across
         partials = _partials(x, sums, groups * channels)
         module = self._module(tile.layout)
         arguments = (*inputs, *parameters, *wanted, partials, *tile.sizes)
-        self._launch(module.gradients, (terms,), arguments, tile.constants, tile.warps)
+        grid = (terms,)
+        self._launch(module.gradients, grid, arguments, tile.constants, tile.warps, tile.layout)
         if partials is not None:
             targets = _targets(sums, parameters)
-            columns = min(64, _power_of_two(channels))
+            columns = min(64, power_of_two(channels))
             grid = (len(sums), -(-channels // columns))
             arguments = (partials, *targets, groups, channels, terms)
             self._launch(module.finish, grid, arguments, (16, columns))
@@ -141,17 +144,17 @@ class TritonRendering:
         sums: list[Tensor | None],
     ) -> None:
         x, module = inputs[1], self._module("flat")
-        n, block = x.numel(), ELEMENTS * _threads()
+        n, block = x.numel(), elements_of_a_program()
         tail = block * x.element_size() // 16
         tiles = -(-n // block)
         if not any(s is not None for s in sums):
             arguments = (*inputs, *parameters, *wanted, n)
-            self._launch(module.input_gradients, (tiles,), arguments, (block, tail))
+            self._launch(module.input_gradients, (tiles,), arguments, (block, tail), layout="flat")
             return
-        programs = min(tiles, _programs(x))
+        programs = min(tiles, programs_at_once(x))
         partials = _partials(x, sums, programs)
         arguments = (*inputs, *parameters, *wanted, partials, n)
-        self._launch(module.gradients, (programs,), arguments, (block, tail))
+        self._launch(module.gradients, (programs,), arguments, (block, tail), layout="flat")
         targets = _targets(sums, parameters)
         self._launch(module.finish, (len(sums),), (partials, *targets, programs), (_FINISH,))
 
@@ -162,7 +165,7 @@ class TritonRendering:
         wanted: list[Tensor | None],
         sums: list[Tensor | None],
     ) -> None:
-        x, size = inputs[1], _groups(inputs[1], self.over)
+        x, size = inputs[1], self.groups(inputs[1])
         programs = size.programs(x)
         partials = _partials(x, sums, size.groups * programs)
         self._stages("backward", size, (*inputs, *parameters), tuple(wanted), partials)
@@ -179,7 +182,7 @@ class TritonRendering:
         sums: Tensor | None,
     ) -> None:
         """Moments and their averages, stage after stage, then the outputs."""
-        x, module, block = tensors[0], self._module("groups"), ELEMENTS * _threads()
+        x, module, block = tensors[0], self._module("groups"), elements_of_a_program()
         stages = cut(self.lowered.forward if kind == "forward" else self.lowered.backward)
         programs, shape = size.programs(x), (size.groups, size.length)
         most = max(len(stage.means) for stage in stages)
@@ -191,7 +194,7 @@ class TritonRendering:
             given = (partials,) if stage.means else (sums,)
             written = () if stage.means else outputs
             arguments = (*tensors, *written, statistics, *given, *shape)
-            self._launch(getattr(module, f"{kind}_{k}"), grid, arguments, (block,))
+            self._launch(getattr(module, f"{kind}_{k}"), grid, arguments, (block,), layout="groups")
             if stage.means:
                 arguments = (partials, statistics, offset, programs, *shape)
                 grids = (len(stage.means), size.groups)
@@ -206,6 +209,18 @@ class TritonRendering:
     @property
     def _tiled(self) -> bool:
         return bool(self.over or self.channels)
+
+    def layout(self, x: Tensor, channel_dim: int) -> str:
+        """Which kernels walk x: flat, groups, last, first or across; "" where none does."""
+        if self._grouped or not self._tiled:
+            return "groups" if self._grouped else "flat"
+        if not x.ndim:
+            return ""
+        return place_tile(memory(as_walked(x), channel_dim), bool(self.over)).layout
+
+    def groups(self, x: Tensor) -> Groups:
+        """How statistics over samples or the tensor share out x."""
+        return place_groups(x, self.over)
 
     def _module(self, layout: str) -> ModuleType:
         module = self._modules.get(layout)
@@ -225,7 +240,7 @@ class TritonRendering:
         x = tensors[0]
         if "sample" in self.over and x.ndim > 1 and x.stride(0) * x.shape[0] != x.numel():
             tensors = [x.contiguous(), *tensors[1:]]
-        return _aligned(tensors)
+        return aligned(tensors)
 
     def _split(self, tensors: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         n = len(self.expression.inputs)
@@ -265,80 +280,6 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def memory(x: Tensor, channel_dim: int) -> Shape:
-    """The dense tensor in memory order."""
-    channels = x.shape[channel_dim]
-    inner = x.stride(channel_dim) if channels > 1 else x.numel()
-    return Shape(x.numel() // (channels * inner), channels, inner)
-
-
-# --- memory ------------------------------------------------------------------------------------
-
-
-def _aligned(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Tensors of one order in memory, without gaps: the first's, if it has none."""
-    x, *others = tensors
-    if all(t.is_contiguous() for t in tensors):
-        return tuple(tensors)
-    if torch.empty_like(x, device="meta").stride() != x.stride():  # kept for dense tensors only
-        x = x.contiguous()
-    same = (
-        t if t.stride() == x.stride() else torch.empty_like(x, dtype=t.dtype).copy_(t)
-        for t in others
-    )
-    return x, *same
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """How tiles cover the memory."""
-
-    layout: str
-    sizes: tuple[int, ...]
-    """The kernel's arguments that say the shape; the channels are the second."""
-    rows: int
-    columns: int
-    across: int
-    """Programs side by side that share no partial sum: blocks of channels."""
-    tiles: int
-    warps: int = 4
-
-    @property
-    def constants(self) -> tuple[int, int]:
-        return self.rows, self.columns
-
-
-def place_tile(shape: Shape, statistics: bool) -> Tile:
-    """Tiles for a shape; with statistics a tile holds all the channels of its rows."""
-    block, outer, channels, inner = ELEMENTS * _threads(), shape.outer, shape.channels, shape.inner
-    sizes = (outer, channels, inner)
-    if statistics and inner > 1:
-        columns = _power_of_two(channels)
-        rows = min(_power_of_two(inner), max(1, min(16, LONGEST // columns)))
-        tiles = outer * -(-inner // rows)
-        return Tile("across", sizes, rows, columns, 1, tiles, _warps(rows * columns))
-    if inner == 1:
-        columns = _power_of_two(channels)
-        columns = columns if statistics else min(columns, 256)
-        rows = min(_power_of_two(outer), max(1, block // columns))
-        across, warps = -(-channels // columns), _warps(rows * columns)
-        tiles = -(-outer // rows) * across
-        return Tile("last", sizes[:2], rows, columns, across, tiles, warps)
-    columns = min(_power_of_two(inner), block)
-    rows = min(_power_of_two(outer), block // columns)
-    tiles = -(-outer // rows) * -(-inner // columns) * channels
-    return Tile("first", sizes, rows, columns, channels, tiles)
-
-
-def _warps(elements: int) -> int:
-    """Enough that a thread has about ELEMENTS of them."""
-    return min(32 if _threads() == 128 else 16, max(4, 4 * elements // (ELEMENTS * _threads())))
-
-
-def _power_of_two(n: int) -> int:
-    return 1 << max(0, n - 1).bit_length()
-
-
 def _partials(x: Tensor, sums: list[Tensor | None], each: int) -> Tensor | None:
     if not any(s is not None for s in sums):
         return None
@@ -351,83 +292,10 @@ def _targets(sums: list[Tensor | None], parameters: tuple[Tensor, ...]) -> list[
     return [torch.empty_like(p) if s is None else s for s, p in pairs]
 
 
-# --- launches ----------------------------------------------------------------------------------
-
-
-@cache
-def _processors(device: int | None) -> int:
-    return (
-        torch.cuda.get_device_properties(device).multi_processor_count if device is not None else 1
-    )
-
-
-def _programs(x: Tensor) -> int:
-    """Programs of a kernel that sums: what the device runs at once, always the same number."""
-    return PROGRAMS * _processors(x.device.index if x.is_cuda else None)
-
-
-@cache
-def _threads() -> int:
-    """Of a program: 4 warps."""
-    return 256 if torch.version.hip else 128
-
-
 def _device(x: Tensor) -> Any:
     return torch.cuda.device(x.device) if x.is_cuda else torch.no_grad()
-
-
-@dataclass(frozen=True, slots=True)
-class Launcher:
-    """Launches kernels; a signature seen before goes past Triton's own look-up."""
-
-    _compiled: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
-
-    def __call__(
-        self,
-        kernel: Any,
-        grid: tuple[int, ...],
-        arguments: Sequence[Tensor | int | None],
-        constants: tuple[int, ...],
-        warps: int = 4,
-    ) -> None:
-        """Launch on the current device; `constants` are the kernel's last arguments."""
-        signature = (kernel, warps, constants, *map(_specialization, arguments))
-        compiled = self._compiled.get(signature)
-        if compiled is not None:
-            compiled[(*grid, 1, 1)[:3]](*arguments, *constants)
-            return
-        compiled = kernel[grid](*arguments, *constants, **{**OPTIONS, "num_warps": warps})
-        if compiled is not None:  # the interpreter compiles nothing
-            self._compiled[signature] = compiled
-
-
-def _specialization(argument: Tensor | int | None) -> object:
-    """What Triton compiles for: dtype, device and alignment; 1, multiples of 16, 64-bit sizes."""
-    if isinstance(argument, Tensor):
-        return argument.dtype, argument.device.index, argument.data_ptr() % 16 == 0
-    if argument is None:
-        return None
-    return argument == 1, argument % 16 == 0, argument >= 2**31
 
 
 def _in_a_row(x: Tensor, channel_dim: int) -> bool:
     """Whether one tile can hold all the elements that a statistic over features reduces."""
     return x.ndim > 0 and x.shape[channel_dim] <= LONGEST
-
-
-@dataclass(frozen=True, slots=True)
-class Groups:
-    """Memory as [groups, length], a group what one statistic reduces."""
-
-    groups: int
-    length: int
-
-    def programs(self, x: Tensor) -> int:
-        """Programs that share a group's sums."""
-        tiles = -(-self.length // (ELEMENTS * _threads()))
-        return max(1, min(tiles, _programs(x) // self.groups))
-
-
-def _groups(x: Tensor, over: frozenset[str]) -> Groups:
-    groups = x.shape[0] if over == {"sample"} and x.ndim > 1 else 1
-    return Groups(groups, x.numel() // groups)

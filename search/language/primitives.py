@@ -13,10 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 Array = Any  # a float64 ndarray or scalar; NumPy's own typing of ufuncs is wider than ours
 
@@ -47,6 +47,15 @@ class Primitive:
     @property
     def arity(self) -> int:
         return len(self.derivatives)
+
+
+def _special(name: str) -> Callable[[Array], Array]:
+    """A function of scipy.special, imported when it is called: kernels run where SciPy is not."""
+
+    def reference(a: Array) -> Array:
+        return getattr(import_module("scipy.special"), name)(a)
+
+    return reference
 
 
 def _gumbel_pdf(a: Array) -> Array:
@@ -400,7 +409,7 @@ _ROWS = (
     Primitive(
         "erf",
         ("2 / sqrt(pi) * exp(-a * a)",),
-        special.erf,
+        _special("erf"),
         "torch.erf({0})",
         "\\mathrm{{erf}}\\left({0}\\right)",
         range=(-1, 1),
@@ -410,7 +419,7 @@ _ROWS = (
     Primitive(
         "erfc",
         ("-2 / sqrt(pi) * exp(-a * a)",),
-        special.erfc,
+        _special("erfc"),
         "torch.erfc({0})",
         "\\mathrm{{erfc}}\\left({0}\\right)",
         range=(0, 2),
@@ -432,7 +441,7 @@ _ROWS = (
     Primitive(
         "sigmoid",
         ("sigmoid(a) * sigmoid(-a)",),
-        special.expit,
+        _special("expit"),
         "torch.sigmoid({0})",
         "\\sigma\\left({0}\\right)",
         range=(0, 1),
@@ -463,7 +472,7 @@ _ROWS = (
     Primitive(
         "normal_cdf",
         ("normal_pdf(a)",),
-        special.ndtr,
+        _special("ndtr"),
         "(0.5 * torch.erfc(-math.sqrt(0.5) * {0}))",
         "\\Phi\\left({0}\\right)",
         range=(0, 1),

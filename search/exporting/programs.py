@@ -1,0 +1,97 @@
+"""The formula's programs as functions of an exported file: renamed, with what they use and no more.
+
+The texts are those of `search.kernels`: nothing is rendered a second way.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from textwrap import indent
+
+from search.kernels.program import Lowered, lower, penalty_expression
+from search.kernels.torch_code import render as render_torch
+from search.kernels.triton_code import render as render_triton
+from search.kernels.triton_fusion import fuse
+from search.language.expression import Expression, Statistic, walk
+
+DIMENSIONS = ("features", "sample", "tensor")
+
+
+@dataclass(frozen=True, slots=True)
+class TorchText:
+    """Functions of torch operations, `<name>_value` and `<name>_slopes` for each formula."""
+
+    sources: tuple[str, ...]
+    """Of the activation, then of its penalty if it has one."""
+    dimensions: tuple[str, ...]
+    """The keyword arguments that all of them take: what statistics reduce."""
+    operations: int
+    """Of the activation's backward."""
+
+
+@dataclass(frozen=True, slots=True)
+class TritonText:
+    """Kernels, as functions inside a function that makes them global."""
+
+    source: str
+    names: tuple[str, ...]
+    """Everything that the text defines."""
+
+
+def torch_text(expression: Expression) -> TorchText:
+    """The torch programs of a formula and of its penalty."""
+    penalty = penalty_expression(expression)
+    named = {"formula": lower(expression)} | ({"penalty": lower(penalty)} if penalty else {})
+    reduced = {over for lowered in named.values() for over in _reduced(lowered)}
+    dimensions = tuple(over for over in DIMENSIONS if over in reduced)
+    sources = tuple(_renamed(lowered, name, dimensions) for name, lowered in named.items())
+    return TorchText(sources, dimensions, len(named["formula"].backward.operations))
+
+
+def _renamed(lowered: Lowered, name: str, dimensions: tuple[str, ...]) -> str:
+    keywords = f", *, {', '.join(dimensions)}" if dimensions else ""
+    texts = _functions(render_torch(lowered, name))
+    renamed = "\n\n\n".join(
+        re.sub(
+            r"def \w+\((.*), \*, features, sample, tensor\):",
+            lambda found, suffix=suffix: f"def {name}_{suffix}({found[1]}{keywords}):",
+            text,
+        )
+        for text, suffix in zip(texts, ("value", "slopes"), strict=True)
+    )
+    return re.sub(r"return \((.*, .*),\)", r"return \1", renamed)
+
+
+def triton_text(expression: Expression) -> TritonText | None:
+    """The kernels of a formula without parameters per channel and without statistics."""
+    statistics = any(isinstance(node, Statistic) for node in walk(expression.body))
+    if statistics or any(p.scope == "channel" for p in expression.trainable):
+        return None
+    source = render_triton(lower(expression, fuse), "").partition("import triton.language as tl")[2]
+    names = tuple(_defined(source))
+    body = re.sub(r"\n{3,}", "\n\n", source.strip("\n"))
+    return TritonText(indent(body, "    "), names)
+
+
+def _reduced(lowered: Lowered) -> set[str]:
+    operations = (*lowered.forward.operations, *lowered.backward.operations)
+    return {str(operation.over) for operation in operations if operation.over}
+
+
+def _functions(source: str) -> list[str]:
+    """The text of every function, in order."""
+    nodes = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    return [ast.get_source_segment(source, node) or "" for node in nodes]
+
+
+def _defined(source: str) -> list[str]:
+    """Top-level functions and constants, in order."""
+    found = list[str]()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef):
+            found.append(node.name)
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found.append(node.targets[0].id)
+    return found

@@ -1,0 +1,58 @@
+"""Launches of Triton kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from search.kernels.triton_build import OPTIONS, REGISTERS, capped
+
+
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """Launches kernels; a signature seen before goes past Triton's own look-up."""
+
+    _compiled: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
+
+    def __call__(
+        self,
+        kernel: Any,
+        grid: tuple[int, ...],
+        arguments: Sequence[Tensor | int | None],
+        constants: tuple[int, ...],
+        warps: int = 4,
+        layout: str = "",
+    ) -> None:
+        """Launch on the current device; `constants` are the kernel's last arguments.
+
+        A kernel that takes more registers than its layout should (see `capped`) is compiled and
+        launched once more: it writes the same results again.
+        """
+        signature = (kernel, warps, constants, *map(_specialization, arguments))
+        compiled = self._compiled.get(signature)
+        if compiled is not None:
+            compiled[(*grid, 1, 1)[:3]](*arguments, *constants)
+            return
+        options = OPTIONS | {"num_warps": warps}
+        compiled = kernel[grid](*arguments, *constants, **options)
+        if compiled is None:  # the interpreter compiles nothing
+            return
+        registers = REGISTERS.get(layout, 0)
+        if registers and (compiled.n_regs or 0) > registers:
+            options |= capped(registers, bool(torch.version.hip))
+            again = kernel[grid](*arguments, *constants, **options)
+            compiled = again if again.n_spills == 0 else compiled
+        self._compiled[signature] = compiled
+
+
+def _specialization(argument: Tensor | int | None) -> object:
+    """What Triton compiles for: dtype, device and alignment; 1, multiples of 16, 64-bit sizes."""
+    if isinstance(argument, Tensor):
+        return argument.dtype, argument.device.index, argument.data_ptr() % 16 == 0
+    if argument is None:
+        return None
+    return argument == 1, argument % 16 == 0, argument >= 2**31
