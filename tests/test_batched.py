@@ -446,6 +446,21 @@ def test_the_planner_takes_the_fastest_way_and_keeps_its_choice(tmp_path: Path):
     assert {size for size, _ in planned(training(), None, path)[1].speeds} == {1, 2, 4}
 
 
+def test_all_forms_of_a_formula_compile_in_one_library():
+    """Their kernels have names of their own: gcc took two forms of one program for one."""
+    from search.kernels.abreast import forms_abreast
+    from search.kernels.c_code import render
+    from search.kernels.c_fusion import fuse
+    from search.kernels.program import lower
+    from search.language.parser import parse
+
+    formula = parse("x * gompertz(s * x + 1.0625 * x) where s = 1 per layer")
+    pairs = [(formula, frozenset()), *((f, frozenset("s")) for f in forms_abreast(formula))]
+    texts = [render(lower(form, fuse), channels) for form, channels in pairs]
+    names = [line.split("(")[0] for text in texts for line in text.splitlines() if "void" in line]
+    assert len(texts) == 2 and len(set(names)) == len(names) > 0
+
+
 def test_a_sweep_of_one_run_is_not_batched():
     from search.training.candidate import prepare
 

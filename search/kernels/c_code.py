@@ -148,9 +148,14 @@ def definitions(precision: str, *, libmvec: bool) -> str:
     return f"#define REAL {real}\n#define SINGLE {int(single)}\n#define LIBMVEC {int(libmvec)}\n"
 
 
-def kernel_name(key: str, backward: bool, stage: int) -> str:
-    """The C function of a stage of the program with this key."""
-    return f"{'backward' if backward else 'forward'}{stage}_{key}"
+def kernel_name(lowered: Lowered, per_channel: Collection[str], backward: bool, stage: int) -> str:
+    """The C function of a stage of a program.
+
+    Parameters per channel are part of it: one library may hold both forms of a program, as a
+    batch of runs asks for (see `search.kernels.abreast`).
+    """
+    channels = "".join(f"_{name}" for name in sorted(per_channel) if name.isascii())
+    return f"{'backward' if backward else 'forward'}{stage}_{lowered.key}{channels}"
 
 
 def render(lowered: Lowered, per_channel: Collection[str]) -> str:
@@ -159,7 +164,7 @@ def render(lowered: Lowered, per_channel: Collection[str]) -> str:
     for backward, program in enumerate((lowered.forward, lowered.backward)):
         stages = split_stages(program, per_channel, backward=bool(backward))
         parts += [
-            render_stage(stage, kernel_name(lowered.key, bool(backward), k))
+            render_stage(stage, kernel_name(lowered, per_channel, bool(backward), k))
             for k, stage in enumerate(stages)
         ]
     return "\n".join(parts)

@@ -94,7 +94,7 @@ def load_passes(
     program = lowered.backward if backward else lowered.forward
     passes = []
     for k, stage in enumerate(split_stages(program, per_channel, backward=backward)):
-        name = kernel_name(lowered.key, backward, k)
+        name = kernel_name(lowered, per_channel, backward, k)
         wide = partial(_load_wide, compiler, text, name)
         passes.append(_load_pass(stage, library[name], blocks["run"], wide))
     sums = [s for p in passes for s in p.stage.sums]
