@@ -88,7 +88,7 @@ def _stratified(samples: Sequence[NDArray[np.float64]], statistic: object, seed:
         ).bootstrap_distribution  # fmt: skip
     low, high = np.quantile(drawn, [0.025, 0.975], method="inverted_cdf")
     if not math.isfinite(low):
-        return Interval(None, None, "no interval: its lower end depends on how many runs diverge")
+        return Interval(None, None, "no interval: its worse end depends on how many runs diverge")
     return Interval(float(low), float(high))
 
 

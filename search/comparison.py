@@ -208,7 +208,7 @@ def _undecided(effect: Effect, name: str, family: int, level: float) -> str:
         return "one seed shows nothing"
     if same(pairs.gains):
         what = "the scores are equal" if effect.mean == 0 else "the difference is the same"
-        return f"{what} on all {pairs.n} seeds: without a spread there is nothing to test"
+        return f"{what} on all {pairs.n} seeds, which leaves no spread to test"
     if family * effect.least_p > level:
         return _out_of_reach(effect, family, level)
     if effect.adjusted_p is None or effect.adjusted_p > level:

@@ -99,8 +99,8 @@ def _random_sums(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
 def bca_interval(values: Sequence[float], level: float = 0.95, seed: int = 0) -> Interval:
     """Bias-corrected and accelerated bootstrap interval of the mean (Efron 1987), from SciPy.
 
-    Its true coverage is below the nominal one for few values: 0.90 for ten normal ones and a
-    nominal 0.95, so no claim rests on it alone.
+    For few values it covers less often than its level says: at 0.95, 0.85 of the time for five
+    normal ones, 0.90 for ten, 0.95 for twenty (1,000 draws each). No claim rests on it alone.
     """
     n = len(values)
     if n < FEWEST_FOR_INTERVAL:

@@ -289,6 +289,16 @@ def test_ties_do_not_count_as_evidence():
     assert "10 seeds, 6 of them tied, can give is 0.125" in found.reason
 
 
+def test_nothing_is_claimed_where_the_test_and_the_interval_disagree():
+    gains = (1.4, 0.3, 1.1, 1.4, -0.8, 1.3, 1.0)
+    found = judged(by_seed(gains), by_seed([0.0] * 7))
+    assert found.p == 0.046875 and not found.interval.excludes(0)
+    assert (found.claim, found.reason) == (
+        "undecided",
+        "the test and the interval disagree: the interval holds 0",
+    )
+
+
 def test_whoever_diverged_is_not_called_better():
     ahead = by_seed(noisy(10, 0.004, 0.001)) | {3: None}
     found = judged(ahead, BASE)

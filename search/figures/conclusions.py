@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,10 +31,17 @@ def conclusions(
 
     `costs` are step times relative to the baseline's, by label; a candidate may lack one.
     """
-    return tuple(
-        conclusion(effect, found, scale, (costs or {}).get(effect.label))
-        for effect in found.effects
-    )
+    fitted, costs = gain_scale(found, scale), costs or {}
+    return tuple(conclusion(e, found, fitted, costs.get(e.label)) for e in found.effects)
+
+
+def gain_scale(found: Comparison, scale: Scale) -> Scale:
+    """`scale` with decimals that give a typical standard error two digits; percent keeps two."""
+    errors = [e.standard_error for e in found.effects if e.size is not None and e.standard_error]
+    if scale.percent or not errors:
+        return scale
+    digits = 1 - math.floor(math.log10(statistics.median(errors)))
+    return Scale(False, min(8, max(0, digits)))
 
 
 def conclusion(

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from search.comparison import Claim, Comparison, Effect
 from search.figures import style
+from search.figures.conclusions import gain_scale
 from search.figures.notation import Scale, p_text, short
 from search.figures.settings import ReportSettings
 
@@ -50,7 +51,7 @@ def effects_info(found: Comparison, settings: ReportSettings, top: int = TOP) ->
     """None without a candidate."""
     if not found.effects:
         return None
-    scale = settings.scale.fitted(effect.mean for effect in found.effects)
+    scale = gain_scale(found, settings.scale)
     ordered = sorted(found.effects, key=lambda e: (e.mean is None, -(e.mean or 0.0)))
     return EffectsInfo(
         baseline=found.baseline,
@@ -64,7 +65,7 @@ def effects_info(found: Comparison, settings: ReportSettings, top: int = TOP) ->
 
 def _row(effect: Effect, scale: Scale) -> EffectRow:
     if effect.mean is None:
-        text = effect.reason
+        text = short(effect.reason, 56)
     else:
         seen = scale.pair(effect.mean, effect.standard_error, sign=True)
         p = "" if effect.adjusted_p is None else f", {p_text(effect.adjusted_p)}"
