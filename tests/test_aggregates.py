@@ -190,8 +190,9 @@ def test_wilcoxon_on_demsars_pair_rejects_as_he_does():
 
 
 def test_differences_equal_but_for_round_off_are_ties():
-    a, b = np.array([0.3, 0.9, 0.5]), np.array([0.2, 0.8, 0.6])  # each 0.1 in decimals
-    assert wilcoxon_p(a, b) == wilcoxon_p(np.array([1.0, 1, -1]), np.zeros(3)) == 1.0
+    # Each 0.1 in decimals; in binary the negative one is the smallest, which would give 0.25.
+    a, b = np.array([0.2, 0.2, 0.8, 1.1]), np.array([0.3, 0.1, 0.7, 1.0])
+    assert wilcoxon_p(a, b) == wilcoxon_p(np.array([-1.0, 1, 1, 1]), np.zeros(4)) == 10 / 16
 
 
 def test_pairs_are_adjusted_by_holm_and_cliques_follow_from_them():
@@ -216,10 +217,12 @@ def test_cliques_are_the_largest_groups_without_a_differing_pair():
 
 
 def test_no_pair_differs_when_friedman_finds_all_alike():
-    # One pair far apart among twelve alike: Wilcoxon alone would not wait for Friedman.
-    draw = np.random.default_rng(0)
-    found = compare_ranks(named(draw.normal(size=(14, 5))))
+    # One always a little ahead of another, among six that are alike: Wilcoxon alone would say so.
+    scores = np.random.default_rng(0).normal(size=(14, 8))
+    scores[:, 1] = scores[:, 0] - 1e-3
+    found = compare_ranks(named(scores))
     assert found.friedman is not None and found.friedman.p > 0.05
+    assert min(pair.adjusted_p for pair in found.pairs) == 28 * 2 / 2**14
     assert not any(pair.differ for pair in found.pairs)
     assert found.cliques == (tuple(name for name, _ in found.ranks),)
 
