@@ -3,11 +3,13 @@
 `study.db` holds two Optuna studies. `<name>-<hash of the definition>` has the candidates, and the
 baselines that the grammar can express, as points that the sampler learns from. `…/baselines` has
 the other baselines: without parameters, they would empty the search space that samplers infer
-from what all finished trials share.
+from what all finished trials share. The placebos and the finalists are there too, as no sampler may
+learn from them.
 
 Each trial is one of Optuna's, with user attributes:
 
-    candidate           what was launched: origin, name, expression, fingerprint, who proposed it
+    candidate           what was launched: origin, name, expression, fingerprint, who proposed it;
+                        of a finalist the trial, rate, budget and seeds, of a placebo its seeds
     run <rate> <seed>   the record of a run, written when the run ends
     record              the trial's own record, written just before Optuna is told its end
     continued           set when the trial goes on in a later one
@@ -34,6 +36,7 @@ from sqlalchemy import URL, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from search.errors import StudyError
+from search.finalists import with_finals
 from search.records import Run, Trial, run_from_json, to_json, trial_from_json
 from search.space.settings import Space
 
@@ -92,7 +95,7 @@ def open_database(folder: Path, space: Space, maximize: bool) -> Database:
 def read_trials(folder: Path) -> list[Trial]:
     """All trials of the study in `folder`, by number: baselines outside the grammar come first.
 
-    A trial that goes on in a later one is left out, as its runs are in that one; so is what was
+    Finalists are found with the trials whose activations they train again. A trial that goes on in a later one is left out, as its runs are in that one; so is what was
     proposed but not launched.
 
     Raises:
@@ -114,11 +117,11 @@ def read_trials(folder: Path) -> list[Trial]:
         database = Database(path, storage, backend, *pair)
         trials = records(database)
         database.close()
-    return trials
+    return with_finals(trials)
 
 
 def records(database: Database) -> list[Trial]:
-    """What `read_trials` reads, of an open database."""
+    """What `read_trials` reads, of an open database; finalists are trials like the others."""
     found = [
         _record(baselines, frozen)
         for baselines, study in database.studies
@@ -144,7 +147,7 @@ def recorded(frozen: FrozenTrial) -> Trial | None:
 
 def record_attribute(trial: Trial) -> dict[str, Any]:
     """A trial's record as its attribute; runs and choices are on the Optuna trial already."""
-    return {k: v for k, v in to_json(trial).items() if k not in ("runs", "choices")}
+    return {k: v for k, v in to_json(trial).items() if k not in ("runs", "choices", "finals")}
 
 
 def candidate_attribute(
@@ -182,6 +185,9 @@ def launched(number: int, candidate: Mapping[str, Any]) -> Trial:
         fingerprint=candidate["fingerprint"],
         state="running",
         choices=dict(candidate["choices"]),
+        best_rate=candidate.get("rate"),
+        of=candidate.get("of"),
+        budget=candidate.get("budget", 1.0),
     )
 
 

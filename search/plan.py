@@ -42,32 +42,55 @@ class Plan:
     run_seconds: float
     """Of one run, timed now."""
     batching: Choice
+    placebos: int = 0
+    finalists: int = 0
+    fresh_seeds: int = 0
+    budget: float = 1.0
+    """Length of a finalist's run, in runs of the search."""
+
+    @property
+    def searched(self) -> int:
+        """Trials of the search."""
+        return self.trials + self.baselines + self.placebos
 
     @property
     def runs(self) -> int:
-        """Without the rates that extend a grid."""
-        return (self.trials + self.baselines) * self.rates * self.seeds
+        """Of the search, without the rates that extend a grid."""
+        return self.searched * self.rates * self.seeds
 
     @property
     def seconds(self) -> float:
         """Until the end, with one extended rate for every second trial."""
-        trials = self.trials + self.baselines
-        runs = self.runs + 0.5 * trials * self.seeds
+        runs = self.runs + 0.5 * self.searched * self.seeds
+        runs += self.finalists * self.fresh_seeds * self.budget
+        trials = self.searched + self.finalists
         run_seconds = self.run_seconds / self.batching.gain
         return START + (runs * run_seconds + trials * PER_TRIAL) / self.concurrent
 
     def lines(self) -> list[str]:
         """The plan in words."""
         sweep = f"{self.rates} learning rates × {self.seeds} seeds"
+        placebos = f" and {self.placebos} placebos" if self.placebos else ""
         return [
             f"candidates   {self.candidates}",
-            f"trials       {self.trials} candidates and {self.baselines} baselines",
+            f"trials       {self.trials} candidates and {self.baselines} baselines{placebos}",
             f"runs         {self.runs}: every trial at {sweep}; more where the best rate is at an"
             " end of the grid",
+            f"finalists    {self._finalists()}",
             f"time         about {duration(self.seconds)}: {self.run_seconds:.2g} s a run (timed"
             f" now), {self.concurrent} trials at once",
             f"batching     {self.batching.words}",
         ]
+
+
+    def _finalists(self) -> str:
+        if not self.finalists:
+            return "none: nothing is trained again on fresh seeds"
+        length = "" if self.budget == 1 else f", {self.budget:g} times as long"
+        return (
+            f"{self.finalists}: {self.finalists * self.fresh_seeds} runs, each with"
+            f" {self.fresh_seeds} fresh seeds at its own best rate{length}, scored on the test split"
+        )
 
 
 def make_plan(space: Space, training: Training) -> Plan:
@@ -77,6 +100,7 @@ def make_plan(space: Space, training: Training) -> Plan:
         StudyError: this machine cannot run a single trial.
         TaskError: the data are missing.
     """
+    finalists = space.finalists
     return Plan(
         candidates=candidates(space.grammar),
         trials=_trials(space),
@@ -86,7 +110,18 @@ def make_plan(space: Space, training: Training) -> Plan:
         concurrent=concurrency(space.resources, available_cpus(), torch.cuda.device_count()),
         run_seconds=timed_run(training),
         batching=planned(training, space.batching, None)[1],
+        placebos=space.placebos,
+        finalists=most_finalists(space),
+        fresh_seeds=finalists.seeds if finalists else 0,
+        budget=finalists.budget if finalists else 1.0,
     )
+
+
+def most_finalists(space: Space) -> int:
+    """How many finalists there are when every trial has a score."""
+    if space.finalists is None:
+        return 0
+    return min(space.finalists.k, _trials(space)) + len(space.baselines) + space.placebos
 
 
 def concurrency(resources: Resources, cpus: float, gpus: float) -> int:

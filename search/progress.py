@@ -32,6 +32,14 @@ class Goal:
     """Candidates to train."""
     baselines: int
     concurrent: int = 1
+    placebos: int = 0
+    finalists: int = 0
+    """At most, where fewer candidates have a score than places."""
+
+    @property
+    def trials(self) -> int:
+        """Of every kind."""
+        return self.budget + self.baselines + self.placebos + self.finalists
 
     def written(self, score: float | None) -> str:
         """A score: accuracies in percent.
@@ -55,6 +63,8 @@ class Standing:
     """Candidates by state."""
     best: Trial | None
     best_baseline: Trial | None
+    finalists: int
+    placebos: int
     remaining: float | None
     """Seconds until the end, by what trials took so far; None as long as none has ended."""
 
@@ -72,6 +82,8 @@ def standing(trials: Iterable[Trial], goal: Goal) -> Standing:
         states=Counter(t.state for t in trials if t.origin == "search"),
         best=best_of(search, goal.maximize),
         best_baseline=best_of(baselines, goal.maximize),
+        finalists=sum(t.origin == "finalist" for t in ended),
+        placebos=sum(t.origin == "placebo" for t in ended),
         remaining=_remaining(ended, goal),
     )
 
@@ -87,7 +99,7 @@ def _remaining(ended: list[Trial], goal: Goal) -> float | None:
     took = [trial.seconds for trial in ended if trial.seconds > 0]
     if not took:
         return None
-    left = max(0, goal.budget + goal.baselines - len(ended))
+    left = max(0, goal.trials - len(ended))
     return math.ceil(left / goal.concurrent) * sum(took) / len(took)
 
 
@@ -147,12 +159,16 @@ class PlainDisplay:
 
 def line(trial: Trial, standing: Standing, goal: Goal) -> str:
     """One trial in one line: how far the search is, its result, what it was."""
-    if trial.origin == "baseline":
-        place = f"baseline {standing.baselines}/{goal.baselines}"
-    else:
-        place = f"{standing.trained}/{goal.budget}"
+    places = {
+        "search": f"{standing.trained}/{goal.budget}",
+        "baseline": f"baseline {standing.baselines}/{goal.baselines}",
+        "placebo": f"placebo {standing.placebos}/{goal.placebos}",
+        "finalist": f"finalist {standing.finalists}/{goal.finalists}",
+    }
+    place = places[trial.origin]
     if trial.state == "complete":
-        result = f"{goal.written(trial.score)} at rate {trial.best_rate:g}"
+        where = " on the test split" if trial.origin == "finalist" else ""
+        result = f"{goal.written(trial.score)}{where} at rate {trial.best_rate:g}"
     else:
         result = f"{trial.state} ({trial.reason})" if trial.reason else trial.state
     what = f"{trial.name}: {trial.expression}" if trial.name else trial.expression
@@ -186,22 +202,25 @@ class LiveDisplay:
         goal, now = self.goal, self.standing
         if now is None:
             return Group(Text(f"{goal.name}: starting Ray …"))
-        done = now.trained + now.baselines
+        done = now.trained + now.baselines + now.placebos + now.finalists
         bar = Table.grid(padding=(0, 1))
-        total = goal.budget + goal.baselines
+        counts = [f"{now.trained}/{goal.budget} candidates"]
+        counts.append(f"{now.baselines}/{goal.baselines} baselines")
+        counts += [f"{now.placebos}/{goal.placebos} placebos"] if goal.placebos else []
+        counts += [f"{now.finalists}/{goal.finalists} finalists"] if goal.finalists else []
         elapsed = duration(time.monotonic() - self.began)
         bar.add_row(
             Text(goal.name, style="bold"),
-            ProgressBar(total=max(1, total), completed=done, width=30),
-            f"{now.trained}/{goal.budget} candidates, {now.baselines}/{goal.baselines} baselines",
+            ProgressBar(total=max(1, goal.trials), completed=done, width=30),
+            ", ".join(counts),
             f"{now.running} running, {elapsed}, about {duration(now.remaining)} left",
         )
         rows = Table.grid(padding=(0, 1))
         rows.add_row("best", *self._row(now.best))
         rows.add_row("best baseline", *self._row(now.best_baseline))
         names = ("pruned", "diverged", "failed", "rejected", "duplicate")
-        counts = ", ".join(f"{now.states[name]} {name}" for name in names if now.states[name])
-        return Group(bar, rows, Text(counts, style="dim"))
+        lost = ", ".join(f"{now.states[name]} {name}" for name in names if now.states[name])
+        return Group(bar, rows, Text(lost, style="dim"))
 
     def _row(self, trial: Trial | None) -> tuple[str, Text]:
         if trial is None:

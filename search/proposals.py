@@ -1,4 +1,5 @@
-"""Which candidate is trained next: what waits, then what a sampler proposes and nobody had yet."""
+"""Which candidate is trained next: what waits, then what a sampler proposes and nobody had yet, and
+the finalists at last."""
 
 from __future__ import annotations
 
@@ -48,6 +49,8 @@ class Proposals:
         self.seconds = seconds
         self.misses = 0
         self.unseen: Iterator[dict[str, Any]] | None = None
+        self.searched = ""
+        """Why no more candidates will come; empty while some may."""
         self.ended = ""
         """Why nothing more will come; empty while something may."""
 
@@ -56,14 +59,29 @@ class Proposals:
         waiting = self.study.next_waiting()
         if waiting is not None or self.ended:
             return waiting
+        launch = None if self.searched else self._next_candidate()
+        return self._next_finalist() if self.searched else launch
+
+    def _next_finalist(self) -> Launch | None:
+        """Finalists are chosen once no score is missing."""
+        if self.space.finalists is not None:
+            if self.study.running():
+                return None
+            if self.study.enter_finalists():
+                return self.study.next_waiting()
+        self.ended = self.searched
+        return None
+
+    def _next_candidate(self) -> Launch | None:
         budget, busy = self.space.search.trials, len(self.study.running("search"))
         if self.space.grammar is None or self.study.trained() >= budget:
-            self.ended = f"all {budget} trials are done" if self.space.grammar else "all are done"
+            done = f"all {budget} trials are done" if self.space.grammar else "all are done"
+            self.searched = done
             return None
         if self.study.trained() + busy >= budget:
             return None
         until, waiting_workers = time.monotonic() + self.seconds, bool(self.study.running())
-        while not self.ended and (not waiting_workers or time.monotonic() < until):
+        while not self.searched and (not waiting_workers or time.monotonic() < until):
             launch = self._propose(self.space.grammar)
             if launch is not None:
                 return launch
@@ -89,7 +107,7 @@ class Proposals:
 
     def _proposal(self, grammar: Grammar) -> Proposal | None:
         if self.misses >= HOPELESS:
-            self.ended = f"the last {HOPELESS} proposals were known or rejected"
+            self.searched = f"the last {HOPELESS} proposals were known or rejected"
             return None
         if self.misses < PATIENCE:
             return self.study.propose(self.sampler, self.space.search.sampler)
@@ -100,8 +118,8 @@ class Proposals:
             self.unseen = self._unseen(grammar)
         choices = next(self.unseen, None)
         if choices is None:
-            self.ended = f"none of the space's {size.derivations} candidates is left untried"
-            self.study.exhaust(self.ended)
+            self.searched = f"none of the space's {size.derivations} candidates is left untried"
+            self.study.exhaust(self.searched)
             return None
         return self.study.propose_choices(choices, "enumeration")
 

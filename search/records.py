@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 RunState = Literal["complete", "diverged", "pruned"]
 TrialState = Literal["running", "complete", "pruned", "diverged", "rejected", "failed", "duplicate"]
-Origin = Literal["search", "baseline"]
+Origin = Literal["search", "baseline", "placebo", "finalist"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ class Run:
     """The task's metric on the validation split after the last step; None unless complete."""
     loss: float | None = None
     """Validation loss after the last step; None unless complete."""
+    test: float | None = None
+    """The task's metric on the test split after the last step: of finalists only."""
     curve: tuple[Point, ...] = ()
     steps: int = 0
     seconds: float = 0.0
@@ -95,8 +97,16 @@ class Trial:
     environment: dict[str, Any] = field(default_factory=dict)
     """Device, versions, host of the worker."""
     duplicate_of: int | None = None
+    of: int | None = None
+    """Of a finalist: the number of the trial whose activation it trains again."""
+    budget: float = 1.0
+    """Of a finalist: how many times as long as in the search its runs are."""
+    finals: tuple[Trial, ...] = ()
+    """The finalists of this trial, as `read_trials` finds them: their `best_rate` is this trial's,
+    their seeds are fresh, their score is the mean over the seeds on the test split."""
 
 
+_RUN_NUMBERS = ("score", "loss", "test", "seconds", "learning_rate")
 _TRIAL_NUMBERS = ("score", "best_rate", "cost", "share", "composed_share")
 
 
@@ -125,7 +135,7 @@ def run_from_json(data: dict[str, Any]) -> Run:
         Point(point["step"], *(_number(point[k]) for k in ("train_loss", "loss", "score")))
         for point in data.get("curve", ())
     )
-    numbers = {key: _number(data.get(key)) for key in ("score", "loss", "seconds", "learning_rate")}
+    numbers = {key: _number(data.get(key)) for key in _RUN_NUMBERS}
     return Run(**{**data, **numbers, "curve": curve})
 
 
@@ -133,4 +143,5 @@ def trial_from_json(data: dict[str, Any]) -> Trial:
     """The inverse of `to_json` for a trial."""
     runs = tuple(run_from_json(run) for run in data.get("runs", ()))
     numbers = {key: _number(data.get(key)) for key in _TRIAL_NUMBERS}
-    return Trial(**{**data, **numbers, "runs": runs})
+    finals = tuple(trial_from_json(final) for final in data.get("finals", ()))
+    return Trial(**{**data, **numbers, "runs": runs, "finals": finals})

@@ -40,7 +40,9 @@ from search.database import (
     values_of,
 )
 from search.errors import StudyError
+from search.finalists import Entry, entries, own_seeds, placebo_name
 from search.language.fingerprint import fingerprint
+from search.language.parser import parse
 from search.records import Origin, Point, Run, Trial, to_json
 from search.space.grammar import Candidate
 from search.space.settings import Space
@@ -66,6 +68,12 @@ class Launch:
     name: str = ""
     runs: tuple[Run, ...] = ()
     """Runs that an earlier driver saw the end of."""
+    seeds: tuple[int, ...] = ()
+    """In place of the search's: of a placebo or a finalist."""
+    rate: float | None = None
+    """Of a finalist, frozen."""
+    budget: float = 1.0
+    """Of a finalist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +92,16 @@ class Study:
     `trials` mirrors the storage, by number; only the methods below change either.
     """
 
-    def __init__(self, space: Space, database: Database):
+    def __init__(self, space: Space, database: Database, maximize: bool):
         self.space = space
+        self.maximize = maximize
         self._database = database
         self._asked: dict[int, optuna.Trial] = {}
         self._curves: dict[int, dict[tuple[float, int], list[Point]]] = {}
         self._held: dict[int, dict[str, Any]] = {}
         self.release(counted=True)
         self._enqueue_baselines()
+        self._enqueue_placebos()
         self._waiting = {kind: _count_waiting(study) for kind, study in database.studies}
         self.trials = {trial.number: trial for trial in records(database)}
 
@@ -130,7 +140,7 @@ class Study:
         """Whether nothing is left to train: no sampler is asked to tell."""
         searches = self.space.grammar is not None and not self.exhausted
         wants = searches and self.trained() < self.space.search.trials
-        return not wants and not any(self._waiting.values())
+        return not wants and not any(self._waiting.values()) and not self._missing_finalists()
 
     @property
     def exhausted(self) -> str:
@@ -145,7 +155,7 @@ class Study:
         """The first trial of every function that was ever launched or refused, by fingerprint."""
         numbers: dict[str, int] = {}
         for trial in self.trials.values():
-            if trial.state != "duplicate":
+            if trial.state != "duplicate" and trial.origin in ("search", "baseline"):
                 numbers.setdefault(trial.fingerprint, trial.number)
         return numbers
 
@@ -181,7 +191,16 @@ class Study:
         runs = runs_of(asked.user_attrs)
         self._asked[number] = asked
         self.trials[number] = replace(launched(number, kept), runs=runs)
-        return Launch(number, kept["expression"], kept["origin"], kept["name"], runs)
+        return Launch(
+            number,
+            kept["expression"],
+            kept["origin"],
+            kept["name"],
+            runs,
+            tuple(kept.get("seeds", ())),
+            kept.get("rate"),
+            kept.get("budget", 1.0),
+        )
 
     def propose(self, sampler: BaseSampler, by: str) -> Proposal:
         """Ask a sampler for a candidate."""
@@ -278,7 +297,11 @@ class Study:
         return any(t.state in ("complete", "pruned", "diverged") for t in self.trials.values())
 
     def _end(self, number: int, **outcome: Any) -> Trial:
-        trial = checked(replace(self.trials[number], **outcome), self.space.search.objectives)
+        trial = replace(self.trials[number], **outcome)
+        if trial.of is not None:  # what is known of it already
+            search = self.trials[trial.of]
+            trial = replace(trial, best_rate=search.best_rate, cost=search.cost)
+        trial = checked(trial, self.space.search.objectives)
         asked = self._asked.pop(number)
         # The record first: told without it, a trial would be finished and empty.
         asked.set_user_attr("record", record_attribute(trial))
@@ -343,10 +366,9 @@ class Study:
     def _enqueue_baselines(self) -> None:
         """Let every baseline wait that is not in the study yet."""
         known = {
-            trial.user_attrs["candidate"]["name"]
+            kept["name"]
             for _, study in self._database.studies
-            for trial in study.get_trials(deepcopy=False)
-            if "candidate" in trial.user_attrs
+            for kept in _candidates(study, "baseline")
         }
         for name in self.space.baselines:
             if name not in known:
@@ -357,6 +379,43 @@ class Study:
                 text, own = str(expression), fingerprint(expression)
                 kept = candidate_attribute("baseline", name, text, own, "baseline", choices)
                 study.enqueue_trial(choices, user_attrs={"candidate": kept})
+
+    def _enqueue_placebos(self) -> None:
+        """Let every placebo wait that is not in the study yet."""
+        study = self._database.baselines
+        known = {kept["name"] for kept in _candidates(study, "placebo")}
+        expression = parse("relu(x)")
+        for number in range(1, self.space.placebos + 1):
+            name = placebo_name(number)
+            if name not in known:
+                text, own = str(expression), fingerprint(expression)
+                kept = candidate_attribute("placebo", name, text, own, "placebo", {})
+                seeds = own_seeds(launched(0, kept), self.space.seeds)
+                study.enqueue_trial({}, user_attrs={"candidate": kept | {"seeds": seeds}})
+
+    def enter_finalists(self) -> int:
+        """Let the finalists wait that are chosen by now and not in the study yet; how many."""
+        missing = self._missing_finalists()
+        for entry in missing:
+            trial = entry.trial
+            kept = candidate_attribute(
+                "finalist", trial.name, trial.expression, trial.fingerprint, "finalists", {}
+            )
+            kept |= {"of": trial.number, "rate": trial.best_rate}
+            kept |= {"seeds": entry.seeds, "budget": entry.budget}
+            self._database.baselines.enqueue_trial({}, user_attrs={"candidate": kept})
+            self._waiting[True] += 1
+        return len(missing)
+
+    def _missing_finalists(self) -> list[Entry]:
+        settings = self.space.finalists
+        if settings is None:
+            return []
+        entered: dict[tuple[int, float], set[int]] = {}
+        for kept in _candidates(self._database.baselines, "finalist"):
+            entered.setdefault((kept["of"], kept["budget"]), set()).update(kept["seeds"])
+        trials = self.trials.values()
+        return entries(trials, settings, self.space.seeds, entered, self.maximize)
 
     def storage_errors(self) -> AbstractContextManager[None]:
         """In it, what the database refuses is a StudyError of one line."""
@@ -375,11 +434,17 @@ def open_study(folder: Path, space: Space, maximize: bool) -> Study:
     """
     database = open_database(folder, space, maximize)
     with storage_errors(database.path):
-        return Study(space, database)
+        return Study(space, database, maximize)
 
 
 def _count_waiting(study: optuna.Study) -> int:
     return len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+
+def _candidates(study: optuna.Study, origin: Origin) -> list[dict[str, Any]]:
+    """What was launched, or waits, of one origin."""
+    every = (t.user_attrs.get("candidate", {}) for t in study.get_trials(deepcopy=False))
+    return [kept for kept in every if kept.get("origin") == origin]
 
 
 def _continues(study: optuna.Study, number: int) -> bool:

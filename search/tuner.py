@@ -140,7 +140,9 @@ class _Driver(_Unsaved, Searcher):
         self.show()
         return {
             "expression": launch.expression,
-            "baseline": launch.origin == "baseline",
+            # Neither is gated or stopped early.
+            "baseline": launch.origin in ("baseline", "finalist"),
+            "again": json.dumps([launch.seeds, launch.rate, launch.budget]),
             "runs": json.dumps([to_json(run) for run in launch.runs]),
         }
 
@@ -328,7 +330,9 @@ def _train(config: dict[str, Any], training: Training) -> None:
         send({"points": listed}, epoch=epoch, value=value)
 
     finished = tuple(run_from_json(run) for run in json.loads(config["runs"]))
-    job = Job(config["expression"], gated=not config["baseline"], finished=finished)
+    seeds, rate, budget = json.loads(config["again"])
+    gated = not config["baseline"]
+    job = Job(config["expression"], gated, finished, tuple(seeds), rate, budget)
     try:
         outcome = train_candidate(training, job, on_run, on_epoch)
     except TaskError as error:

@@ -1,8 +1,10 @@
-"""The keys `learning_rate`, `seeds`, `resources` and `search` of a space file."""
+"""The keys `learning_rate`, `seeds`, `search`, `finalists`, `placebos` and `resources` of a space
+file."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from search.space.settings import (
     ONE_OBJECTIVE,
     SAMPLERS,
     STOPPING,
+    Finalists,
     LearningRates,
     Resources,
     SearchSettings,
@@ -25,8 +28,11 @@ if TYPE_CHECKING:
 
 SEARCH_KEYS = ("sampler", "trials", "seed", "objectives", "stopping")
 RATE_KEYS = ("grid", "default", "extend")
+FINALIST_KEYS = ("k", "seeds", "budget")
 RESOURCE_KEYS = ("cpu", "gpu", "max_concurrent")
 LARGEST_SEED = 2**32 - 1
+MOST_FRESH_SEEDS = 1000
+MOST_PLACEBOS = 1000
 
 
 def read_learning_rates(fields: Fields) -> LearningRates | None:
@@ -107,6 +113,29 @@ def read_resources(fields: Fields) -> Resources:
         gpu=below.number("gpu", 0.0, 0),
         max_concurrent=most or None,
     )
+
+
+def read_finalists(fields: Fields) -> Finalists | None:
+    """What is trained again with fresh seeds; None without the key, or with null behind it."""
+    if "finalists" not in fields.values or fields.is_null("finalists"):
+        return None
+    below, default = fields.below("finalists"), Finalists()
+    below.only(FINALIST_KEYS)
+    return Finalists(
+        k=below.whole("k", default.k, 0),
+        seeds=below.whole("seeds", default.seeds, 1, MOST_FRESH_SEEDS),
+        budget=below.number("budget", default.budget, 1),
+    )
+
+
+def read_placebos(fields: Fields, baselines: Sequence[str], searches: bool) -> int:
+    """How many renamed ReLUs are entered; they are compared with the baseline relu."""
+    found = fields.whole("placebos", 0, 0, MOST_PLACEBOS)
+    if found and not searches:
+        fields.wrong("placebos", "0, since there is no activation to search")
+    elif found and "relu" not in baselines:
+        fields.wrong("placebos", "0, or relu among the baselines, with which they are compared")
+    return found
 
 
 def read_batching(fields: Fields) -> int | None:

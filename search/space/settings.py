@@ -54,6 +54,18 @@ class SearchSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Finalists:
+    """What is trained again after the search, with fresh seeds, and scored on the test split."""
+
+    k: int = 3
+    """The best candidates of the search; every baseline and every placebo comes on top."""
+    seeds: int = 10
+    """How many; never one of the search's."""
+    budget: float = 1.0
+    """How many times as long as in the search a run is."""
+
+
+@dataclass(frozen=True, slots=True)
 class Resources:
     """What one trial takes."""
 
@@ -84,6 +96,10 @@ class Space:
     seeds: tuple[int, ...] = DEFAULT_SEEDS
     search: SearchSettings = field(default_factory=SearchSettings)
     resources: Resources = field(default_factory=Resources)
+    finalists: Finalists | None = None
+    """None: nothing is trained again."""
+    placebos: int = 0
+    """Renamed ReLUs that are entered as candidates."""
     gates: bool = True
     """Whether candidates must pass the gates before they are trained."""
     device: str = "auto"
@@ -107,11 +123,11 @@ class Space:
     def definition(self) -> dict[str, Any]:
         """What identifies the study, as JSON values: a change of it is another study.
 
-        The number of trials, the resources, the device, the batching and where the data lie are
-        left out.
+        The number of trials, finalists, placebos, the resources, the device, the batching and where
+        the data lie are left out.
         """
         kept = self.resolved()
-        for key in ("resources", "device", "batching", "data_root"):
+        for key in ("finalists", "placebos", "resources", "device", "batching", "data_root"):
             del kept[key]
         kept["search"] = {k: v for k, v in kept["search"].items() if k != "trials"}
         # The first rule is the start, and the order of keys is lost in a comparison of mappings.
@@ -131,6 +147,8 @@ class Space:
             "learning_rate": _plain(asdict(self.learning_rate)),
             "seeds": list(self.seeds),
             "search": _plain(asdict(self.search)),
+            "finalists": None if self.finalists is None else _plain(asdict(self.finalists)),
+            "placebos": self.placebos,
             "resources": _plain(asdict(self.resources)),
             "gates": self.gates,
             "device": self.device,

@@ -13,11 +13,14 @@ from search.space.fields import Fields
 from search.space.grammar import Grammar
 from search.space.reading import read_grammar
 from search.space.sections import (
+    FINALIST_KEYS,
     RATE_KEYS,
     RESOURCE_KEYS,
     SEARCH_KEYS,
     read_batching,
+    read_finalists,
     read_learning_rates,
+    read_placebos,
     read_resources,
     read_search,
     read_seeds,
@@ -38,6 +41,8 @@ KEYS = (
     "learning_rate",
     "seeds",
     "search",
+    "finalists",
+    "placebos",
     "resources",
     "gates",
     "device",
@@ -49,6 +54,7 @@ _ELSEWHERE = (
     | {key: f"learning_rate.{key}" for key in RATE_KEYS}
     | {key: f"resources.{key}" for key in RESOURCE_KEYS}
     | {key: f"recipe.{key}" for key in ("epochs", "batch_size", "optimizer", "schedule")}
+    | {key: f"finalists.{key}" for key in FINALIST_KEYS if key != "seeds"}
     | {"model": "task.model", "rules": "activation", "grammar": "activation"}
 )
 
@@ -101,6 +107,8 @@ def _space(fields: Fields, path: Path, problems: Problems) -> Space | None:
     search = read_search(fields, searches, grammar, task)
     settings = {
         "seeds": read_seeds(fields),
+        "finalists": read_finalists(fields),
+        "placebos": read_placebos(fields, baselines, searches),
         "resources": read_resources(fields),
         "gates": fields.truth("gates", True),
         "device": fields.word("device", DEVICES, "auto"),

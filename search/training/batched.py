@@ -20,7 +20,15 @@ import torch
 from torch import Tensor
 
 from search.records import Epoch, Key, Point, Run
-from search.tasks.task import MakeActivation, Recipe, Splits, Task, cross_entropy, splits_to
+from search.tasks.task import (
+    MakeActivation,
+    Recipe,
+    Split,
+    Splits,
+    Task,
+    cross_entropy,
+    splits_to,
+)
 from search.training.loop import (
     EVALUATION_BATCH,
     MetricSums,
@@ -29,6 +37,7 @@ from search.training.loop import (
     looks_at,
     loss_problem,
     precision_of,
+    test_problem,
 )
 from search.training.member_batches import MemberBatches
 from search.training.optimizers import decays_by_name
@@ -46,6 +55,8 @@ class _Member:
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
     """Of the epoch's steps."""
+    test: float | None = None
+    """The score on the test part."""
 
     def run(
         self, state: Literal["complete", "diverged", "pruned"], step: int, reason: str = ""
@@ -58,6 +69,7 @@ class _Member:
             reason=reason,
             score=last.score if last else None,
             loss=last.loss if last else None,
+            test=self.test if last else None,
             curve=tuple(self.curve),
             steps=step,
             seconds=self.seconds,
@@ -73,18 +85,20 @@ def run_together(
     recipe: Recipe,
     keys: Sequence[Key],
     device: torch.device | str = "cpu",
+    testing: bool = False,
 ) -> Generator[Epoch, Mapping[Key, str] | None, None]:
     """Train the runs of all keys from scratch; an Epoch after every epoch.
 
     `options` are complete (see `options_with`). Whoever consumes the epochs may end runs by
     `send({key: reason})`: they come back as pruned with the next one. A run's seconds are its
-    share of the time: a step's, divided by the members that took it.
+    share of the time: a step's, divided by the members that took it. `testing`: see `run_epochs`.
 
     Raises:
         BatchingError: the model or the recipe cannot be batched; the text names the layer.
     """
     device = torch.device(device)
-    batch = _Batch(task, splits_to(splits, device), make_activation, options, recipe, keys, device)
+    splits = splits_to(splits, device)
+    batch = _Batch(task, splits, make_activation, options, recipe, keys, device, testing)
     dropped: list[Run] = []
     while batch.members:
         ended = [*dropped, *batch.train_epoch()]
@@ -107,11 +121,13 @@ class _Batch:
         recipe: Recipe,
         keys: Sequence[Key],
         device: torch.device,
+        testing: bool,
     ):
         if recipe.amp == "float16" and device.type == "cuda":
             raise BatchingError("recipe.amp: float16 scales the loss of each run by itself")
         self.task, self.splits, self.recipe, self.device = task, splits, recipe, device
         self.members = [_Member(key) for key in keys]
+        self.testing = testing
         self.step, self.steps = 0, count_steps(len(splits.train.targets), recipe)
         seeds = [seed for _, seed in keys]
         models = {
@@ -232,20 +248,10 @@ class _Batch:
         """The members' points, and the runs that end here: diverged, or complete."""
         if not self.members:
             return {}, []
-        self.stacked.model.eval()
-        split = self.splits.validation
-        sums = [MetricSums(self.task) for _ in self.members]
-        parts = (part.split(EVALUATION_BATCH) for part in (split.inputs, split.targets))
-        for inputs, targets in zip(*parts, strict=True):
-            with self.precision():
-                outputs, _ = self.stacked(inputs, shared=True)
-            outputs = outputs.float() if self.recipe.amp else outputs
-            for each, own in zip(sums, outputs, strict=True):
-                each.add(own, targets)
+        found = self._means(self.splits.validation)
         points: dict[Key, Point] = {}
         gone: dict[int, tuple[int, str]] = {}
-        for place, (member, each) in enumerate(zip(self.members, sums, strict=True)):
-            loss, score = each.means(len(split.targets))
+        for place, (member, (loss, score)) in enumerate(zip(self.members, found, strict=True)):
             if not (math.isfinite(loss) and math.isfinite(score)):
                 what = f"validation loss is {loss}, {self.task.metric} {score}"
                 gone[place] = (self.step, f"step {self.step}: {what}")
@@ -256,9 +262,32 @@ class _Batch:
             points[member.key] = member.curve[-1]
         ended = self._leave(gone)
         if self.step >= self.steps:
+            ended += self._tested() if self.testing and self.members else []
             ended += [member.run("complete", self.step) for member in self.members]
             self.members = []
         return points, ended
+
+    def _means(self, split: Split) -> list[tuple[float, float]]:
+        """Mean loss and score of every member on a split."""
+        self.stacked.model.eval()
+        sums = [MetricSums(self.task) for _ in self.members]
+        parts = (part.split(EVALUATION_BATCH) for part in (split.inputs, split.targets))
+        for inputs, targets in zip(*parts, strict=True):
+            with self.precision():
+                outputs, _ = self.stacked(inputs, shared=True)
+            outputs = outputs.float() if self.recipe.amp else outputs
+            for each, own in zip(sums, outputs, strict=True):
+                each.add(own, targets)
+        return [each.means(len(split.targets)) for each in sums]
+
+    def _tested(self) -> list[Run]:
+        """Look at the test part, once; the runs that have no score on it."""
+        gone: dict[int, tuple[int, str]] = {}
+        for place, (_, score) in enumerate(self._means(self.splits.test)):
+            self.members[place].test = score
+            if problem := test_problem(score, self.task, self.step):
+                gone[place] = (self.step, problem)
+        return self._leave(gone)
 
     def drop(self, reasons: Mapping[Key, str]) -> list[Run]:
         """End some runs as pruned."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 import torch
@@ -119,6 +120,12 @@ class Job:
     """Whether it must pass the training gate (a baseline need not)."""
     finished: tuple[Run, ...] = ()
     """Runs that an earlier driver saw the end of."""
+    seeds: tuple[int, ...] = ()
+    """In place of the grid's: of a placebo or a finalist."""
+    rate: float | None = None
+    """Of a finalist: the one rate that it is trained with. None: the whole sweep."""
+    budget: float = 1.0
+    """Of a finalist: how many times as long as in the search its runs are."""
 
 
 OutcomeState = Literal["complete", "diverged", "rejected", "failed"]
@@ -151,6 +158,8 @@ class Prepared:
     constant: float
     """The loss of the best prediction that ignores its input."""
     device: str
+    testing: bool = False
+    """Whether runs end with a look at the test part."""
 
     @property
     def steps(self) -> int:
@@ -243,10 +252,13 @@ def _trained(
 ) -> Outcome:
     expression = parse(job.expression)
     grid, make_activation = training.grid, partial(Activation, expression)
+    grid = replace(grid, seeds=job.seeds or grid.seeds)
     if training.at_once > 1 and prepared.device == "cpu":  # together: 25 ms a form, not 150
         compile_batch([expression, *forms_abreast(expression)])
     told: dict[str, Any] = {}
     ended = partial(Outcome, parameters=_parameters(prepared, make_activation), environment=told)
+    if job.rate is not None:
+        return _trained_again(prepared, training, job, make_activation, told, on_run, ended)
     if job.gated and not job.finished:
         problem = _gate(prepared, make_activation, grid)
         if problem:
@@ -273,6 +285,53 @@ def _trained(
     )
 
 
+def _trained_again(
+    prepared: Prepared,
+    training: Training,
+    job: Job,
+    make_activation: MakeActivation,
+    told: dict[str, Any],
+    on_run: Callable[[Run], None],
+    ended: Callable[..., Outcome],
+) -> Outcome:
+    """A finalist: one rate, frozen, with fresh seeds, and one look at the test part."""
+    assert job.rate is not None, "a finalist has a rate"
+    if not len(prepared.splits.test.targets):
+        return ended("failed", f"task {prepared.task.name} has no test split to score finalists on")
+    recipe = longer(prepared.recipe, job.budget)
+    prepared, training = (
+        replace(prepared, recipe=recipe, testing=True),
+        replace(training, in_step=False),
+    )
+    runs = sweep(
+        Grid((job.rate,), job.rate, job.seeds, extend=False),
+        partial(_start, prepared, make_activation, recipe),
+        together=_together(prepared, training, make_activation, told),
+        finished=job.finished,
+        on_run=on_run,
+    )
+    scores = [run.test for run in runs if run.test is not None]
+    if len(scores) < len(runs):
+        return ended("diverged", _lost(runs))
+    return ended("complete", score=fmean(scores), best_rate=job.rate)
+
+
+def _lost(runs: Sequence[Run]) -> str:
+    """How many of a finalist's runs diverged, and the first one's reason."""
+    lost = [run for run in runs if run.state == "diverged"]
+    return f"{len(lost)} of {len(runs)} fresh seeds; seed {lost[0].seed}: {lost[0].reason}"
+
+
+def longer(recipe: Recipe, budget: float) -> Recipe:
+    """The recipe with `budget` times the epochs, and the bound on steps likewise.
+
+    >>> longer(Recipe(epochs=8), 2.5).epochs
+    20
+    """
+    steps = None if recipe.max_steps is None else max(1, round(budget * recipe.max_steps))
+    return replace(recipe, epochs=max(1, round(budget * recipe.epochs)), max_steps=steps)
+
+
 def _start(
     prepared: Prepared, make_activation: MakeActivation, recipe: Recipe, rate: float, seed: int
 ) -> Generator[Point, Any, Run]:
@@ -286,6 +345,7 @@ def _start(
         learning_rate=rate,
         seed=seed,
         device=prepared.device,
+        testing=prepared.testing,
     )
 
 
@@ -307,6 +367,7 @@ def _together(
         options=prepared.options,
         recipe=prepared.recipe,
         device=prepared.device,
+        testing=prepared.testing,
     )
 
     plainly = partial(in_step if training.in_step else one_by_one, start)

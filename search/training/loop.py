@@ -83,12 +83,14 @@ def run_epochs(
     learning_rate: float,
     seed: int,
     device: torch.device | str = "cpu",
+    testing: bool = False,
 ) -> Generator[Point, str | None, Run]:
     """Train one model from scratch; a Point after every epoch, at last the Run.
 
     `options` are complete (see `options_with`). Whoever consumes the points may end the run by
     `send(reason)`: it returns the Run as pruned. A loss that is not finite or lies above the
-    recipe's bound ends it as diverged.
+    recipe's bound ends it as diverged. `testing`: the last step is followed by one look at the test
+    part, which nothing else reads.
     """
     device = torch.device(device)
     splits = splits_to(splits, device)
@@ -98,7 +100,11 @@ def run_epochs(
     order, draws = generator(seed, ORDER), generator(seed, AUGMENTATION)
     step, seconds, curve = 0, 0.0, list[Point]()
 
-    def ended(state: Literal["complete", "diverged", "pruned"], reason: str = "") -> Run:
+    def ended(
+        state: Literal["complete", "diverged", "pruned"],
+        reason: str = "",
+        test: float | None = None,
+    ) -> Run:
         last = curve[-1] if state == "complete" else None
         return Run(
             learning_rate=learning_rate,
@@ -107,6 +113,7 @@ def run_epochs(
             reason=reason,
             score=last.score if last else None,
             loss=last.loss if last else None,
+            test=test,
             curve=tuple(curve),
             steps=step,
             seconds=seconds,
@@ -129,7 +136,12 @@ def run_epochs(
         curve.append(Point(step, sum(losses) / len(losses), loss, score))
         if stop := (yield curve[-1]):
             return ended("pruned", stop)
-    return ended("complete")
+    if not testing:
+        return ended("complete")
+    _, score = evaluate(task, model, splits.test, recipe.amp)
+    if problem := test_problem(score, task, step):
+        return ended("diverged", problem)
+    return ended("complete", test=score)
 
 
 def initial_model(
@@ -214,6 +226,11 @@ def loss_problem(loss: float, bound: float, step: int) -> str:
     if not math.isfinite(loss):
         return f"step {step}: loss is {loss}"
     return f"step {step}: loss is {loss:.4g}, above the bound {bound:g}" if loss > bound else ""
+
+
+def test_problem(score: float, task: Task, step: int) -> str:
+    """Why a score on the test part cannot be used, or nothing."""
+    return "" if math.isfinite(score) else f"step {step}: test {task.metric} is {score}"
 
 
 def make_update(

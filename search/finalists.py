@@ -1,0 +1,109 @@
+"""Who is trained again after the search, with which seeds; and the placebos that enter it.
+
+A finalist is a trial of its own: the activation of a trial of the search at that trial's best rate,
+frozen, with seeds that the search has not used, scored on the test split. A placebo is ReLU under
+another name with seeds of its own: it is proposed, gated, swept and trained again as candidates
+are, so whatever a study finds of it is luck.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count, islice
+
+from search.records import Trial
+from search.space.settings import Finalists
+
+FIRST_FRESH = 1000
+"""Fresh seeds count from here."""
+APART = 1_000_003
+"""Between the seeds of one placebo and those of the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A finalist that is to be trained."""
+
+    trial: Trial
+    """Of the search; its best rate is frozen."""
+    seeds: tuple[int, ...]
+    budget: float
+
+
+def fresh_seeds(number: int, searched: Collection[int]) -> tuple[int, ...]:
+    """So many seeds that the search has not used, the same for all finalists.
+
+    >>> fresh_seeds(3, searched=(0, 1, 1001))
+    (1000, 1002, 1003)
+    """
+    return tuple(islice((s for s in count(FIRST_FRESH) if s not in searched), number))
+
+
+def placebo_name(number: int) -> str:
+    """Of the placebos 1, 2, …"""
+    return f"placebo {number}"
+
+
+def own_seeds(trial: Trial, seeds: Iterable[int]) -> tuple[int, ...]:
+    """The seeds that stand for `seeds` in a trial: others for every placebo, or it would repeat
+    ReLU's runs bit by bit."""
+    shift = APART * int(trial.name.rpartition(" ")[2]) if trial.origin == "placebo" else 0
+    return tuple((seed + shift) % 2**32 for seed in seeds)
+
+
+def chosen(trials: Iterable[Trial], k: int, maximize: bool) -> list[Trial]:
+    """Every baseline, the k best candidates and every placebo, of those that have a score.
+
+    Equal scores go by number, as on the leaderboard.
+    """
+    sign = -1.0 if maximize else 1.0
+    scored = [(sign * t.score, t.number, t) for t in trials if t.score is not None and _usable(t)]
+    ordered = [trial for *_, trial in sorted(scored, key=lambda row: row[:2])]
+    of = {
+        origin: [trial for trial in ordered if trial.origin == origin]
+        for origin in ("baseline", "search", "placebo")
+    }
+    return [*of["baseline"], *of["search"][:k], *of["placebo"]]
+
+
+def _usable(trial: Trial) -> bool:
+    finite = trial.score is not None and math.isfinite(trial.score)
+    return finite and trial.state == "complete" and trial.best_rate is not None
+
+
+def entries(
+    trials: Iterable[Trial],
+    settings: Finalists,
+    searched: Collection[int],
+    entered: Mapping[tuple[int, float], Collection[int]],
+    maximize: bool,
+) -> list[Entry]:
+    """What is still to be entered.
+
+    Args:
+        searched: the seeds of the search.
+        entered: the seeds that have been entered, by the trial's number and the budget.
+    """
+    wanted = fresh_seeds(settings.seeds, searched)
+    found = []
+    for trial in chosen(trials, settings.k, maximize):
+        known = entered.get((trial.number, settings.budget), ())
+        missing = tuple(seed for seed in own_seeds(trial, wanted) if seed not in known)
+        if missing:
+            found.append(Entry(trial, missing, settings.budget))
+    return found
+
+
+def with_finals(trials: Sequence[Trial]) -> list[Trial]:
+    """The trials of the search, each with its finalists."""
+    finals: dict[int, list[Trial]] = {}
+    for trial in trials:
+        if trial.of is not None:
+            finals.setdefault(trial.of, []).append(trial)
+    return [
+        replace(trial, finals=tuple(finals.get(trial.number, ())))
+        for trial in trials
+        if trial.origin != "finalist"
+    ]
