@@ -95,8 +95,8 @@ def open_database(folder: Path, space: Space, maximize: bool) -> Database:
 def read_trials(folder: Path) -> list[Trial]:
     """All trials of the study in `folder`, by number: baselines outside the grammar come first.
 
-    Finalists are found with the trials whose activations they train again. A trial that goes on in a later one is left out, as its runs are in that one; so is what was
-    proposed but not launched.
+    Finalists are found with the trials whose activations they train again. A trial that goes on in
+    a later one is left out, as its runs are in that one; so is what was proposed but not launched.
 
     Raises:
         StudyError: there is no study, or it cannot be read.

@@ -13,8 +13,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, islice
 
-from search.records import Trial
+from search.records import Run, Trial
 from search.space.settings import Finalists
+from search.statistics import mean, standard_error
 
 FIRST_FRESH = 1000
 """Fresh seeds count from here."""
@@ -107,3 +108,71 @@ def with_finals(trials: Sequence[Trial]) -> list[Trial]:
         for trial in trials
         if trial.origin != "finalist"
     ]
+
+
+# --- what they found -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """What an activation's runs on fresh seeds found on the test split."""
+
+    outcomes: Mapping[int, float | None]
+    """Test score by seed; None where the run diverged. A placebo's seeds are named as those of the
+    others that they stand for."""
+    budget: float
+    running: bool = False
+    failure: str = ""
+    """Why runs are missing, where the training failed."""
+
+    @property
+    def diverged(self) -> int:
+        """Seeds that diverged."""
+        return sum(score is None for score in self.outcomes.values())
+
+    @property
+    def scores(self) -> list[float]:
+        """Of the seeds that did not."""
+        return [score for score in self.outcomes.values() if score is not None]
+
+    @property
+    def n(self) -> int:
+        """Seeds behind the score."""
+        return len(self.scores)
+
+    @property
+    def score(self) -> float | None:
+        """Mean over the seeds; None when one diverged, as a mean of survivors is no score."""
+        return None if self.diverged else mean(self.scores)
+
+    @property
+    def standard_error(self) -> float | None:
+        """Of the score."""
+        return None if self.diverged else standard_error(self.scores)
+
+
+def latest_budget(trials: Iterable[Trial]) -> float:
+    """The budget of the finalists that were entered last: others are not compared with them."""
+    finals = [final for trial in trials for final in trial.finals]
+    return min(finals, key=lambda final: final.number).budget if finals else 1.0
+
+
+def final_of(trial: Trial, budget: float) -> Final | None:
+    """The runs on fresh seeds of one length; None when there is no such finalist."""
+    finals = [final for final in trial.finals if final.budget == budget]
+    if not finals:
+        return None
+    shift = own_seeds(trial, [0])[0]
+    runs = {(run.seed - shift) % 2**32: run for final in finals for run in final.runs}
+    failed = [final.reason for final in finals if final.state == "failed"]
+    return Final(
+        outcomes={seed: _tested(runs[seed]) for seed in sorted(runs)},
+        budget=budget,
+        running=any(final.state == "running" for final in finals),
+        failure=failed[0] if failed else "",
+    )
+
+
+def _tested(run: Run) -> float | None:
+    usable = run.state == "complete" and run.test is not None and math.isfinite(run.test)
+    return run.test if usable else None

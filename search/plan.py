@@ -82,14 +82,13 @@ class Plan:
             f"batching     {self.batching.words}",
         ]
 
-
     def _finalists(self) -> str:
         if not self.finalists:
             return "none: nothing is trained again on fresh seeds"
         length = "" if self.budget == 1 else f", {self.budget:g} times as long"
         return (
-            f"{self.finalists}: {self.finalists * self.fresh_seeds} runs, each with"
-            f" {self.fresh_seeds} fresh seeds at its own best rate{length}, scored on the test split"
+            f"{self.finalists}, each with {self.fresh_seeds} fresh seeds at its own best"
+            f" rate{length}: {self.finalists * self.fresh_seeds} runs, scored on the test split"
         )
 
 

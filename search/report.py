@@ -23,7 +23,9 @@ def main() -> int:
     settings = settings_from_folder(folder)
     trials = read_trials(folder)
     page = write_report(folder, trials, settings)
-    print(verdict(leaderboard_info(trials, settings), settings).headline)
+    found = verdict(leaderboard_info(trials, settings), settings)
+    for line in (found.headline, *found.statements):
+        print(line)
     print(f"report       {page}")
     print(f"leaderboard  {folder / 'leaderboard.md'}")
     print(f"heatmap      {folder / 'lr_heatmap.png'}")

@@ -10,9 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from search.figures.finals import finals_info, statements
 from search.figures.leaderboard import leaderboard_info
 from search.figures.notation import rate_text
 from search.figures.settings import ReportSettings
+from search.figures.tables import fresh_cell
 from search.records import Trial
 from search.statistics import time_in_activations
 
@@ -24,11 +26,13 @@ def print_summary(
 ) -> None:
     """The top of the leaderboard, what was not trained and why, and where the report lies."""
     board = leaderboard_info(trials, settings)
+    finals = finals_info(board, settings)
     table = Table(title=f"{settings.name}: {settings.metric}, mean over seeds at the best rate")
-    for name in ("#", "score", "n", "rate", "cost"):
+    fresh = () if finals is None else ("fresh", "n")
+    for name in ("#", *fresh, "score" if finals is None else "search", "n", "rate", "cost"):
         table.add_column(name, justify="right", no_wrap=True)
     # The formula gives way on a narrow terminal: the other columns take at most 54 characters.
-    width = max(20, console.width - 54)
+    width = max(20, console.width - (54 if finals is None else 76))
     table.add_column("activation", no_wrap=True, overflow="ellipsis", max_width=width)
     best = board.best_baseline
     shown = board.ranked[:TOP]
@@ -40,8 +44,12 @@ def print_summary(
         what.append(row.trial.expression, style="")
         what.overflow = "ellipsis"
         edge = " at edge" if row.edge else ""
-        table.add_row(str(row.rank), score, str(row.n), rate + edge, cost, what)
+        again = (fresh_cell(row, settings.scale), str(row.final.n) if row.final else "–")
+        cells = (*(again if fresh else ()), score, str(row.n), rate + edge, cost)
+        table.add_row(str(row.rank), *cells, what)
     console.print(table)
+    for text in statements(finals, settings) if finals else ():
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
     for text in notes(trials):
         console.print(text, markup=False, highlight=False)
     console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)

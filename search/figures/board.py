@@ -8,10 +8,18 @@ from typing import Any
 
 from markupsafe import Markup
 
+from search.comparison import Effect
+from search.figures.finals import FinalsInfo
 from search.figures.formulas import FormulaSheet
 from search.figures.leaderboard import Row
 from search.figures.notation import Scale, one_line, rate_text
-from search.figures.tables import cost_cell, default_cell, difference_cell, range_text
+from search.figures.tables import (
+    cost_cell,
+    default_cell,
+    difference_cell,
+    fresh_cell,
+    range_text,
+)
 from search.language.expression import Declaration
 from search.language.parser import parse
 
@@ -64,26 +72,61 @@ def declaration_text(declared: Declaration) -> str:
     return f"{declared.name} = {declared.initial:.4g}{scope}"
 
 
-def leaderboard_heads(scale: Scale, formula: Callable[[str], Markup]) -> list[Head]:
+def leaderboard_heads(
+    scale: Scale, formula: Callable[[str], Markup], finals: FinalsInfo | None = None
+) -> list[Head]:
     """The columns of the page's leaderboard."""
-    return [*_score_heads(scale, formula), *_cost_heads()]
-
-
-def _score_heads(scale: Scale, formula: Callable[[str], Markup]) -> list[Head]:
-    return [
+    first = [
         Head("#", "rank by score", lambda r: Cell(str(r.rank or "–"), key=_key(r.rank))),
         Head("activation", "name or number, and formula", lambda r: _name_cell(r, formula), True),
+    ]
+    fresh = [] if finals is None else _fresh_heads(scale, finals)
+    return [*first, *fresh, *_score_heads(scale, fresh=finals is not None), *_cost_heads()]
+
+
+def _fresh_heads(scale: Scale, finals: FinalsInfo) -> list[Head]:
+    return [
         Head(
-            "score",
+            "fresh score",
+            "mean ± standard error over seeds that the search never used, on the test split",
+            lambda r: Cell(
+                fresh_cell(r, scale), "bad" if r.final and r.final.diverged else "", _key(r.fresh)
+            ),
+        ),
+        Head(
+            "fresh n",
+            "fresh seeds behind it",
+            lambda r: Cell(str(r.final.n) if r.final else "–", key=r.final.n if r.final else ""),
+        ),
+        Head(
+            f"vs {finals.reference.label}" if finals.reference else "vs baseline",
+            "by how much it is better on fresh seeds, paired by seed; coloured where it is claimed",
+            lambda r: _effect_cell(finals.effect(r), scale),
+        ),
+        Head(
+            "shrinkage",
+            "search score minus fresh score",
+            lambda r: Cell(scale.text(r.shrinkage, sign=True), key=_key(r.shrinkage)),
+        ),
+    ]
+
+
+def _effect_cell(effect: Effect | None, scale: Scale) -> Cell:
+    if effect is None or effect.mean is None:
+        return Cell("–", key="")
+    style = {"better": "good", "worse": "bad"}.get(effect.claim, "same")
+    return Cell(scale.pair(effect.mean, effect.standard_error, sign=True), style, effect.mean)
+
+
+def _score_heads(scale: Scale, fresh: bool) -> list[Head]:
+    return [
+        Head(
+            "search score" if fresh else "score",
             "mean ± standard error over seeds at the best rate",
             lambda r: Cell(scale.pair(r.score, r.standard_error), "", _key(r.score)),
         ),
         Head("n", "seeds behind the score", lambda r: Cell(str(r.n), key=r.n)),
-        Head(
-            "vs best baseline",
-            "score minus that of the best baseline, paired by seed",
-            lambda r: Cell(difference_cell(r, scale), "", _difference_key(r)),
-        ),
+        *([] if fresh else [_difference_head(scale)]),
         Head("best rate", "learning rate with the best mean", _rate_cell),
         Head(
             "at default",
@@ -100,6 +143,14 @@ def _score_heads(scale: Scale, formula: Callable[[str], Markup]) -> list[Head]:
             lambda r: Cell(range_text(r) or "–"),
         ),
     ]
+
+
+def _difference_head(scale: Scale) -> Head:
+    return Head(
+        "vs best baseline",
+        "score minus that of the best baseline, paired by seed",
+        lambda r: Cell(difference_cell(r, scale), "", _difference_key(r)),
+    )
 
 
 def _cost_heads() -> list[Head]:

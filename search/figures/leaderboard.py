@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from search.figures.settings import ReportSettings
+from search.finalists import Final, final_of, latest_budget
 from search.language.catalog import CATALOG
 from search.records import Trial
 from search.statistics import (
@@ -39,6 +40,19 @@ class Row:
     """The rates around the best that stay within 1 % of its score."""
     difference: Difference | None = None
     """Score minus the best baseline's; None for that baseline itself, or without one."""
+    final: Final | None = None
+    """On fresh seeds and the test split; None for what was not trained again."""
+
+    @property
+    def fresh(self) -> float | None:
+        """Mean over the fresh seeds on the test split."""
+        return self.final.score if self.final else None
+
+    @property
+    def shrinkage(self) -> float | None:
+        """Search score minus fresh score."""
+        known = self.score is not None and self.fresh is not None
+        return _finite(self.score) - _finite(self.fresh) if known else None
 
     @property
     def label(self) -> str:
@@ -93,6 +107,20 @@ class LeaderboardInfo:
         """The ranked rows of published activations."""
         return tuple(row for row in self.ranked if row.trial.origin == "baseline")
 
+    def rows(self) -> tuple[Row, ...]:
+        """All that was trained."""
+        return (*self.ranked, *self.unranked)
+
+    def by_search(self) -> list[Row]:
+        """The ranked rows by search score."""
+        sign = -1.0 if self.maximize else 1.0
+        return sorted(self.ranked, key=lambda r: (sign * _finite(r.score), r.trial.number))
+
+    @property
+    def retested(self) -> bool:
+        """Whether anything was trained again."""
+        return any(row.final for row in self.rows())
+
     def states(self) -> Counter[str]:
         """How many trials are in each state."""
         trained = [row.trial.state for row in (*self.ranked, *self.unranked)]
@@ -107,24 +135,38 @@ def title_of(trial: Trial) -> str:
 
 
 def leaderboard_info(trials: Sequence[Trial], settings: ReportSettings) -> LeaderboardInfo:
-    """Rank `trials`: complete ones by score, the better first, equal scores by number."""
+    """Rank `trials`: those with a score on fresh seeds by that, the others by their search score,
+    the better first, equal scores by number; at last those that fresh seeds left without a score.
+
+    The best baseline is that of the search: what it is compared with must not choose it.
+    """
     sign = -1.0 if settings.maximize else 1.0
-    trained = [_row(trial, settings) for trial in trials if trial.state not in UNTRAINED]
+    budget = latest_budget(trials)
+    trained = [_row(trial, settings, budget) for trial in trials if trial.state not in UNTRAINED]
     scored = sorted(
         (row for row in trained if _has_score(row.trial)),
         key=lambda row: (sign * _finite(row.score), row.trial.number),
     )
     reference = next((row for row in scored if row.trial.origin == "baseline"), None)
+    scored.sort(key=lambda row: _place(row, sign))  # keeps the order where nothing was retested
     ranked = tuple(_placed(rank, row, reference) for rank, row in enumerate(scored, start=1))
+    chosen = None if reference is None else reference.trial.number
     return LeaderboardInfo(
         ranked=ranked,
         unranked=tuple(row for row in trained if not _has_score(row.trial)),
         untrained=tuple(trial for trial in trials if trial.state in UNTRAINED),
-        best_baseline=_first(ranked, lambda row: row.trial.origin == "baseline"),
+        best_baseline=_first(ranked, lambda row: row.trial.number == chosen),
         best_candidate=_first(ranked, lambda row: row.trial.origin == "search"),
         best_at_default=_best_at_default(ranked, sign),
         maximize=settings.maximize,
     )
+
+
+def _place(row: Row, sign: float) -> tuple[int, float]:
+    if row.fresh is not None:
+        return 0, sign * row.fresh
+    lost = row.final is not None and (row.final.diverged > 0 or bool(row.final.failure))
+    return (2 if lost else 1), 0.0
 
 
 def _has_score(trial: Trial) -> bool:
@@ -156,7 +198,7 @@ def summary_at(summaries: Sequence[RateSummary], rate: float | None) -> RateSumm
     return next((s for s in summaries if s.learning_rate == key), None)
 
 
-def _row(trial: Trial, settings: ReportSettings) -> Row:
+def _row(trial: Trial, settings: ReportSettings, budget: float) -> Row:
     summaries = summarize_rates(trial.runs)
     rate = trial.best_rate
     return Row(
@@ -167,6 +209,7 @@ def _row(trial: Trial, settings: ReportSettings) -> Row:
         at_default=summary_at(summaries, settings.default_rate),
         edge=_edge(summaries, rate),
         tolerant=None if rate is None else tolerant_range(summaries, rate, settings.maximize),
+        final=final_of(trial, budget),
     )
 
 
@@ -184,9 +227,7 @@ def _placed(rank: int, row: Row, reference: Row | None) -> Row:
         difference = None
     else:
         difference = _difference(row.trial, reference.trial)
-    return Row(
-        rank, row.trial, row.summaries, row.best, row.at_default, row.edge, row.tolerant, difference
-    )
+    return replace(row, rank=rank, difference=difference)
 
 
 def _difference(trial: Trial, reference: Trial) -> Difference | None:

@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from search.figures.board import MOST_UNFOLDED, board_row, formula_writer, leaderboard_heads
+from search.figures.finals import FinalsInfo, finals_info
 from search.figures.formulas import formula_sheet
 from search.figures.leaderboard import LeaderboardInfo, Row
 from search.figures.notation import Scale, count_text, duration_text, one_line
@@ -63,9 +64,10 @@ def index_page(
     rows = [*board.ranked, *board.unranked]
     scale = settings.scale.fitted(row.score for row in board.ranked)
     best = board.best_candidate or board.best_baseline
+    finals = finals_info(board, settings)
     sheet = formula_sheet(row.trial.expression for row in rows[:MOST_PICTURES])
     formula = formula_writer(sheet)
-    heads = leaderboard_heads(scale, formula)
+    heads = leaderboard_heads(scale, formula, finals)
     reasons = rejections_info(trials, settings)
     listed = everything(trials, scale)
     return _template().render(
@@ -76,12 +78,12 @@ def index_page(
         verdict=verdict(board, settings),
         best=best,
         usage=_usage(best),
-        tiles=tiles(board, settings, scale),
+        tiles=tiles(board, settings, scale, finals),
         heads=heads,
         rows=[board_row(place, row, heads) for place, row in enumerate(rows[:MOST_ROWS])],
         folded=sum(row.trial.origin == "search" for row in rows[MOST_UNFOLDED:MOST_ROWS]) > 0,
         hidden_rows=max(0, len(rows) - MOST_ROWS),
-        leaderboard_caption=_caption(settings),
+        leaderboard_caption=_caption(settings, finals is not None),
         figures=drawn,
         reasons=reasons.reasons if reasons else (),
         everything=listed,
@@ -100,9 +102,15 @@ def _template() -> Any:
     return environment.from_string(text)
 
 
-def _caption(settings: ReportSettings) -> str:
+def _caption(settings: ReportSettings, fresh: bool) -> str:
     unit = " in %" if settings.percent else ""
     better = "higher" if settings.maximize else "lower"
+    if fresh:
+        return (
+            f"{settings.metric.capitalize()}{unit}, {better} is better: mean ± standard error over "
+            "seeds at the best learning rate of each activation. Fresh scores are of the test "
+            "split, on seeds that the search never used; search scores are of the validation split."
+        )
     return (
         f"Validation {settings.metric}{unit}, {better} is better: mean ± standard error over seeds "
         "at the best learning rate of each activation. Differences are paired by seed."
@@ -127,15 +135,25 @@ def _usage(best: Row | None) -> str:
     return f"from search import Activation\n\nactivation = Activation({text})"
 
 
-def tiles(board: LeaderboardInfo, settings: ReportSettings, scale: Scale) -> list[tuple[str, str]]:
+def tiles(
+    board: LeaderboardInfo, settings: ReportSettings, scale: Scale, finals: FinalsInfo | None = None
+) -> list[tuple[str, str]]:
     """The numbers at the top: (number, what it is)."""
     shown = []
     for row, what in ((board.best_candidate, "candidate"), (board.best_baseline, "baseline")):
-        if row is not None:
+        if row is not None and row.final is not None and row.fresh is not None:
+            score = scale.pair(row.fresh, row.final.standard_error) + scale.unit
+            shown.append((score, f"{what} {row.label}, {count_text(row.final.n, 'fresh seed')}"))
+        elif row is not None:
             score = scale.pair(row.score, row.standard_error) + scale.unit
             shown.append((score, f"best {what}: {row.label}"))
     best = board.best_candidate
-    if gain(board) is not None and best is not None and best.difference is not None:
+    effect = finals.effect(best) if finals and best else None
+    if finals is not None:
+        if effect is not None and effect.mean is not None:
+            written = scale.pair(effect.mean, effect.standard_error, sign=True)
+            shown.append((written, f"gain, {count_text(effect.n, 'fresh pair')}"))
+    elif gain(board) is not None and best is not None and best.difference is not None:
         seeds = count_text(best.difference.n, "paired seed")
         shown.append((difference_cell(best, scale), f"difference, {seeds}"))
     rows = (*board.ranked, *board.unranked)
@@ -182,7 +200,7 @@ def everything(trials: Iterable[Trial], scale: Scale) -> list[dict[str, Any]]:
     listed: list[dict[str, Any]] = []
     room = MOST_LISTED_BYTES
     for trial in trials:
-        origin = "baseline, " if trial.origin == "baseline" else ""
+        origin = "" if trial.origin == "search" else f"{trial.origin}, "
         item = {
             "number": trial.number,
             "state": origin + trial.state,

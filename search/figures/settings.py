@@ -32,6 +32,10 @@ class ReportSettings:
     """Trials asked for."""
     objectives: tuple[str, ...] = ("score",)
     stopping: str = ""
+    places: int | None = None
+    """Candidates that are trained again after the search; None: nothing is."""
+    fresh_seeds: int = 0
+    placebos: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -58,8 +62,16 @@ class ReportSettings:
             ("budget", "" if self.budget is None else f"{self.budget} trials"),
             ("objectives", ", ".join(self.objectives)),
             ("early stopping", self.stopping),
+            ("finalists", self._finalists()),
+            ("placebos", str(self.placebos or "")),
         ]
         return [(word, value) for word, value in rows if value]
+
+    def _finalists(self) -> str:
+        if self.places is None:
+            return ""
+        kept = f"the best {self.places} and every baseline"
+        return f"{kept}, {self.fresh_seeds} fresh seeds, {self.metric} on the test split"
 
 
 def settings_from_folder(folder: Path) -> ReportSettings:
@@ -105,6 +117,7 @@ def _parsed(path: Path, parse: Any, text: str) -> dict[str, Any]:
 def _settings(folder: Path, text: str, space: dict, environment: dict) -> ReportSettings:
     task = _mapping(space.get("task")) or {"name": space.get("task")}
     rates, search = _mapping(space.get("learning_rate")), _mapping(space.get("search"))
+    finalists = _mapping(space.get("finalists"))
     metric = str(environment.get("metric", "accuracy"))
     default = rates.get("default", environment.get("default_rate"))
     trials = search.get("trials") if space.get("activation") else None  # an ablation proposes none
@@ -123,6 +136,9 @@ def _settings(folder: Path, text: str, space: dict, environment: dict) -> Report
             budget=None if trials is None else int(trials),
             objectives=tuple(str(name) for name in search.get("objectives") or ("score",)),
             stopping=str(search.get("stopping") or ""),
+            places=int(finalists.get("k", 0)) if finalists else None,
+            fresh_seeds=int(finalists.get("seeds", 0)),
+            placebos=int(space.get("placebos") or 0),
             options=_mapping(environment.get("options") or options),
             recipe=_mapping(environment.get("recipe") or space.get("recipe")),
             environment=environment,

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from search.comparison import Effect
+from search.figures.finals import FinalsInfo, statements
 from search.figures.formulas import latex_of
 from search.figures.leaderboard import LeaderboardInfo, Row
 from search.figures.notation import Scale, rate_text
@@ -21,9 +23,14 @@ COLUMNS: dict[str, Callable[[Row], Any]] = {
     "name": lambda row: row.trial.name,
     "origin": lambda row: row.trial.origin,
     "state": lambda row: row.trial.state,
+    "fresh_score": lambda row: row.fresh,
+    "fresh_standard_error": lambda row: row.final.standard_error if row.final else None,
+    "fresh_n": lambda row: row.final.n if row.final else None,
+    "fresh_diverged": lambda row: row.final.diverged if row.final else None,
     "score": lambda row: row.score,
     "standard_error": lambda row: row.standard_error,
     "n": lambda row: row.n,
+    "shrinkage": lambda row: row.shrinkage,
     "best_rate": lambda row: row.trial.best_rate,
     "edge": lambda row: row.edge,
     "default_score": lambda row: row.at_default.mean if row.at_default else None,
@@ -49,6 +56,18 @@ COLUMNS: dict[str, Callable[[Row], Any]] = {
 }
 """The columns of leaderboard.csv: plain numbers in full precision, empty where there is none."""
 
+EFFECT_COLUMNS: dict[str, Callable[[Effect], Any]] = {
+    "fresh_gain": lambda effect: effect.mean,
+    "fresh_gain_standard_error": lambda effect: effect.standard_error,
+    "fresh_gain_low": lambda effect: effect.interval.low,
+    "fresh_gain_high": lambda effect: effect.interval.high,
+    "fresh_pairs": lambda effect: effect.n,
+    "p": lambda effect: effect.p,
+    "p_after_holm": lambda effect: effect.adjusted_p,
+    "claim": lambda effect: effect.claim,
+}
+"""Behind them, against the best baseline of the search: gains are positive where it is beaten."""
+
 
 def range_text(row: Row, between: str = "–") -> str:
     """The rates within 1 % of the best: `0.003–0.03`, one rate alone, or nothing."""
@@ -58,26 +77,34 @@ def range_text(row: Row, between: str = "–") -> str:
     return low if low == high else f"{low}{between}{high}"
 
 
-def leaderboard_csv(info: LeaderboardInfo) -> str:
+def leaderboard_csv(info: LeaderboardInfo, finals: FinalsInfo | None = None) -> str:
     """Every trained trial as CSV, ranked ones first."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow([*COLUMNS, *EFFECT_COLUMNS])
     for row in (*info.ranked, *info.unranked):
-        writer.writerow(["" if (v := cell(row)) is None else v for cell in COLUMNS.values()])
+        effect = finals.effect(row) if finals else None
+        values = [cell(row) for cell in COLUMNS.values()]
+        values += [effect and cell(effect) for cell in EFFECT_COLUMNS.values()]
+        writer.writerow(["" if value is None else value for value in values])
     return text.getvalue()
 
 
-def leaderboard_markdown(info: LeaderboardInfo, settings: ReportSettings) -> str:
+def leaderboard_markdown(
+    info: LeaderboardInfo, settings: ReportSettings, finals: FinalsInfo | None = None
+) -> str:
     """Every trained trial as a Markdown table, for a README or an issue."""
     scale = settings.scale.fitted(row.score for row in info.ranked)
-    columns = markdown_columns(scale)
+    columns = markdown_columns(scale, finals is not None)
+    unit, better = " in %" if settings.percent else "", "higher" if settings.maximize else "lower"
+    told = "Search scores: not re-tested on fresh seeds."
+    if finals is not None:
+        told = "Fresh: on seeds that the search never used and the test split, at that rate."
     lines = [
         f"# {_escaped(settings.name)}: leaderboard",
         "",
-        f"{settings.metric}{' in %' if settings.percent else ''} on the validation split, "
-        f"{'higher' if settings.maximize else 'lower'} is better; mean ± standard error over seeds "
-        "at the best learning rate. Search scores: not re-tested on fresh seeds.",
+        f"{settings.metric}{unit} on the validation split, {better} is better; mean ± standard "
+        f"error over seeds at the best learning rate. {told}",
         "",
         "| " + " | ".join(columns) + " |",
         "|" + "|".join(" --- " for _ in columns) + "|",
@@ -86,17 +113,27 @@ def leaderboard_markdown(info: LeaderboardInfo, settings: ReportSettings) -> str
         lines.append("| " + " | ".join(_escaped(cell(row)) for cell in columns.values()) + " |")
     for state, count in Counter(trial.state for trial in info.untrained).items():
         lines += ["", f"Not trained: {count} {state}."]
+    if finals is not None:
+        lines += ["", *(f"- {_escaped(text)}" for text in statements(finals, settings))]
     return "\n".join(lines) + "\n"
 
 
-def markdown_columns(scale: Scale) -> dict[str, Callable[[Row], str]]:
-    """Heads and cells of leaderboard.md."""
-    return {
+def markdown_columns(scale: Scale, fresh: bool = False) -> dict[str, Callable[[Row], str]]:
+    """Heads and cells of leaderboard.md; `fresh`: something was trained again."""
+    first: dict[str, Callable[[Row], str]] = {
         "rank": lambda row: str(row.rank or "–"),
         "activation": lambda row: row.label,
         "formula": lambda row: f"`{row.trial.expression}`",
         "LaTeX": lambda row: _markdown_math(row.trial.expression),
         "origin": lambda row: row.trial.origin,
+    }
+    if fresh:
+        first |= {
+            "fresh score": lambda row: fresh_cell(row, scale),
+            "fresh n": lambda row: str(row.final.n) if row.final else "–",
+            "shrinkage": lambda row: scale.text(row.shrinkage, sign=True),
+        }
+    return first | {
         "score": lambda row: scale.pair(row.score, row.standard_error),
         "n": lambda row: str(row.n),
         "best rate": lambda row: rate_cell(row),
@@ -108,6 +145,18 @@ def markdown_columns(scale: Scale) -> dict[str, Callable[[Row], str]]:
         "diverged": lambda row: f"{row.diverged}/{row.runs}",
         "state": lambda row: f"{row.trial.state} {row.trial.reason}".strip(),
     }
+
+
+def fresh_cell(row: Row, scale: Scale) -> str:
+    """Score on fresh seeds; says so when some diverged, failed or have not ended."""
+    final = row.final
+    if final is None:
+        return "–"
+    if final.diverged:
+        return f"{final.diverged}/{len(final.outcomes)} diverged"
+    if final.score is None:
+        return "failed" if final.failure else "running"
+    return scale.pair(final.score, final.standard_error)
 
 
 def rate_cell(row: Row) -> str:

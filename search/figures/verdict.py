@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from search.errors import ExpressionError
+from search.figures.finals import FinalsInfo, finals_info, statements
 from search.figures.leaderboard import LeaderboardInfo, Row
 from search.figures.notation import Scale, count_text, rate_text
 from search.figures.settings import ReportSettings
@@ -20,6 +21,8 @@ class Verdict:
     headline: str
     detail: str
     notes: tuple[str, ...]
+    statements: tuple[str, ...] = ()
+    """What the finalists show, a sentence each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +45,11 @@ def luck_info(board: LeaderboardInfo) -> Luck:
 
 
 def verdict(board: LeaderboardInfo, settings: ReportSettings) -> Verdict:
-    """The headline and the notes of a report; it claims no more than a search can show."""
+    """The headline and the notes of a report; it claims no more than the seeds can show."""
     scale = settings.scale.fitted(row.score for row in board.ranked)
+    finals = finals_info(board, settings)
     notes = [
-        _luck_note(board, scale),
+        _luck_note(board, scale) if finals is None else _order_note(board),
         _tie_note(board),
         _equals_note(board),
         _default_note(board, settings, scale),
@@ -53,8 +57,54 @@ def verdict(board: LeaderboardInfo, settings: ReportSettings) -> Verdict:
         _diverged_note(board),
         _unfinished_note(board, settings),
     ]
-    headline, detail = _headline(board, settings, scale)
-    return Verdict(headline, detail, tuple(note for note in notes if note))
+    kept = tuple(note for note in notes if note)
+    if finals is None:
+        return Verdict(*_headline(board, settings, scale), kept)
+    headline, detail = _finals_headline(finals), _finals_detail(board, finals, scale)
+    return Verdict(headline, detail, kept, statements(finals, settings))
+
+
+def _finals_headline(finals: FinalsInfo) -> str:
+    """The claim of the one finalist that has one, or how many have."""
+    if finals.reference is None:
+        return "The finalists have no baseline with a fresh score to be compared with."
+    better = [each for each in finals.conclusions if each.claim == "better"]
+    where = f"{finals.reference.label} on {count_text(finals.seeds, 'fresh seed')}"
+    if len(better) == 1:
+        return better[0].text
+    if better:
+        count = f"{len(better)} of {count_text(len(finals.conclusions), 'finalist')}"
+        return f"{count} are better than {where} and the test split."
+    if not finals.conclusions:
+        return f"No finalist was trained again to be compared with {where}."
+    return f"No finalist is shown to be better than {where} and the test split."
+
+
+def _finals_detail(board: LeaderboardInfo, finals: FinalsInfo, scale: Scale) -> str:
+    rows = [board.ranked[0]] if board.ranked and board.ranked[0].fresh is not None else []
+    if finals.reference is not None and finals.reference not in rows:
+        rows.append(finals.reference)
+    told = "; ".join(_finally(row, scale) for row in rows)
+    return f"On fresh seeds and the test split: {told}." if told else ""
+
+
+def _finally(row: Row, scale: Scale) -> str:
+    final = row.final
+    if final is None or final.score is None:
+        lost = "no score" if final is None or not final.diverged else f"{final.diverged} diverged"
+        return f"{row.label}: {lost}"
+    seeds = count_text(final.n, "seed")
+    score = f"{scale.pair(final.score, final.standard_error)}{scale.unit}"
+    return f"{row.label} {score} ({seeds}; in the search {scale.text(row.score)}{scale.unit})"
+
+
+def _order_note(board: LeaderboardInfo) -> str:
+    seeds = max((row.n for row in board.ranked), default=0)
+    return (
+        "Fresh scores come first: the mean over seeds that the search never used, on the test "
+        "split, at the rate frozen from the search. The others follow by search score: the mean over "
+        f"{count_text(seeds, 'seed')} on the validation split at each activation's own best rate."
+    )
 
 
 def _headline(board: LeaderboardInfo, settings: ReportSettings, scale: Scale) -> tuple[str, str]:
@@ -171,7 +221,13 @@ def _equals_note(board: LeaderboardInfo) -> str:
 
 def _tie_note(board: LeaderboardInfo) -> str:
     """Small validation splits give equal scores: the first of them is first by its number only."""
-    tied = [row.label for row in board.ranked if row.score == board.ranked[0].score]
+    first = board.ranked[0] if board.ranked else None
+    if first is None:
+        return ""
+    if first.fresh is not None:
+        tied = [row.label for row in board.ranked if row.fresh == first.fresh]
+    else:
+        tied = [row.label for row in board.ranked if row.score == first.score]
     if len(tied) < 2:
         return ""
     more = f" and {len(tied) - 6} more" if len(tied) > 6 else ""
@@ -184,7 +240,7 @@ def _default_note(board: LeaderboardInfo, settings: ReportSettings, scale: Scale
         return ""
     score = scale.pair(winner.at_default.mean, winner.at_default.standard_error)
     where = f"At the default rate {rate_text(settings.default_rate)} the best is {winner.label}"
-    if winner.rank == 1:
+    if winner.trial.number == board.by_search()[0].trial.number:
         return f"{where} too, with {score}{scale.unit}."
     return f"{where} with {score}{scale.unit}: tuning the rate for each changes the winner."
 
