@@ -39,10 +39,10 @@ from search.database import (
     storage_errors,
     values_of,
 )
+from search.entering import enter_baselines, enter_finalist, enter_placebos, entered_seeds
 from search.errors import StudyError
-from search.finalists import Entry, entries, own_seeds, placebo_name
+from search.finalists import Entry, entries
 from search.language.fingerprint import fingerprint
-from search.language.parser import parse
 from search.records import Origin, Point, Run, Trial, to_json
 from search.space.grammar import Candidate
 from search.space.settings import Space
@@ -100,8 +100,8 @@ class Study:
         self._curves: dict[int, dict[tuple[float, int], list[Point]]] = {}
         self._held: dict[int, dict[str, Any]] = {}
         self.release(counted=True)
-        self._enqueue_baselines()
-        self._enqueue_placebos()
+        enter_baselines(space, database)
+        enter_placebos(space, database)
         self._waiting = {kind: _count_waiting(study) for kind, study in database.studies}
         self.trials = {trial.number: trial for trial in records(database)}
 
@@ -363,58 +363,19 @@ class Study:
         storage.set_trial_user_attr(own, "record", record_attribute(trial))
         self._tell(trial, frozen.number)
 
-    def _enqueue_baselines(self) -> None:
-        """Let every baseline wait that is not in the study yet."""
-        known = {
-            kept["name"]
-            for _, study in self._database.studies
-            for kept in _candidates(study, "baseline")
-        }
-        for name in self.space.baselines:
-            if name not in known:
-                expression = self.space.baseline(name)
-                grammar = self.space.grammar
-                found = None if grammar is None else grammar.find(expression)
-                study, choices = self._database.studies[found is None][1], found or {}
-                text, own = str(expression), fingerprint(expression)
-                kept = candidate_attribute("baseline", name, text, own, "baseline", choices)
-                study.enqueue_trial(choices, user_attrs={"candidate": kept})
-
-    def _enqueue_placebos(self) -> None:
-        """Let every placebo wait that is not in the study yet."""
-        study = self._database.baselines
-        known = {kept["name"] for kept in _candidates(study, "placebo")}
-        expression = parse("relu(x)")
-        for number in range(1, self.space.placebos + 1):
-            name = placebo_name(number)
-            if name not in known:
-                text, own = str(expression), fingerprint(expression)
-                kept = candidate_attribute("placebo", name, text, own, "placebo", {})
-                seeds = own_seeds(launched(0, kept), self.space.seeds)
-                study.enqueue_trial({}, user_attrs={"candidate": kept | {"seeds": seeds}})
-
     def enter_finalists(self) -> int:
         """Let the finalists wait that are chosen by now and not in the study yet; how many."""
         missing = self._missing_finalists()
         for entry in missing:
-            trial = entry.trial
-            kept = candidate_attribute(
-                "finalist", trial.name, trial.expression, trial.fingerprint, "finalists", {}
-            )
-            kept |= {"of": trial.number, "rate": trial.best_rate}
-            kept |= {"seeds": entry.seeds, "budget": entry.budget}
-            self._database.baselines.enqueue_trial({}, user_attrs={"candidate": kept})
-            self._waiting[True] += 1
+            enter_finalist(entry, self._database)
+        self._waiting[True] += len(missing)
         return len(missing)
 
     def _missing_finalists(self) -> list[Entry]:
         settings = self.space.finalists
         if settings is None:
             return []
-        entered: dict[tuple[int, float], set[int]] = {}
-        for kept in _candidates(self._database.baselines, "finalist"):
-            entered.setdefault((kept["of"], kept["budget"]), set()).update(kept["seeds"])
-        trials = self.trials.values()
+        trials, entered = self.trials.values(), entered_seeds(self._database)
         return entries(trials, settings, self.space.seeds, entered, self.maximize)
 
     def storage_errors(self) -> AbstractContextManager[None]:
@@ -439,12 +400,6 @@ def open_study(folder: Path, space: Space, maximize: bool) -> Study:
 
 def _count_waiting(study: optuna.Study) -> int:
     return len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
-
-
-def _candidates(study: optuna.Study, origin: Origin) -> list[dict[str, Any]]:
-    """What was launched, or waits, of one origin."""
-    every = (t.user_attrs.get("candidate", {}) for t in study.get_trials(deepcopy=False))
-    return [kept for kept in every if kept.get("origin") == origin]
 
 
 def _continues(study: optuna.Study, number: int) -> bool:

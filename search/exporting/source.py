@@ -95,6 +95,7 @@ def _facts(row: Row, board: LeaderboardInfo, settings: ReportSettings) -> list[t
         ("seeds", ", ".join(map(str, _seeds(row)))),
         ("rate", _rate(row, settings)),
         ("difference", _difference(row, board, settings)),
+        ("fresh score", _fresh(row, settings)),
         ("verdict", verdict(board, settings).headline),
         ("trained on", ", ".join(filter(None, (environment.get("gpu"), environment.get("cpu"))))),
         ("trained with", ", ".join(f"{name} {version}" for name, version in versions.items())),
@@ -111,6 +112,20 @@ def _score(row: Row, settings: ReportSettings) -> str:
     return (
         f"{scale.pair(row.score, row.standard_error)}{scale.unit} {settings.metric} on the"
         f" validation split, mean ± s.e. over {count_text(row.n, 'seed')}{error}; {better}"
+    )
+
+
+def _fresh(row: Row, settings: ReportSettings) -> str:
+    """Of a finalist; with its claim against the best baseline the verdict follows."""
+    final = row.final
+    if final is None or final.score is None:
+        return ""
+    scale = settings.scale.fitted([final.score])
+    length = "" if final.budget == 1 else f", trained {final.budget:g} times as long"
+    return (
+        f"{scale.pair(final.score, final.standard_error)}{scale.unit} {settings.metric} on the test"
+        f" split, mean ± s.e. over {count_text(final.n, 'seed')} that the search never used"
+        f"{length}; shrinkage {scale.text(row.shrinkage, sign=True)}"
     )
 
 

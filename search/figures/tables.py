@@ -95,7 +95,7 @@ def leaderboard_markdown(
 ) -> str:
     """Every trained trial as a Markdown table, for a README or an issue."""
     scale = settings.scale.fitted(row.score for row in info.ranked)
-    columns = markdown_columns(scale, finals is not None)
+    columns = markdown_columns(scale, finals)
     unit, better = " in %" if settings.percent else "", "higher" if settings.maximize else "lower"
     told = "Search scores: not re-tested on fresh seeds."
     if finals is not None:
@@ -118,8 +118,10 @@ def leaderboard_markdown(
     return "\n".join(lines) + "\n"
 
 
-def markdown_columns(scale: Scale, fresh: bool = False) -> dict[str, Callable[[Row], str]]:
-    """Heads and cells of leaderboard.md; `fresh`: something was trained again."""
+def markdown_columns(
+    scale: Scale, finals: FinalsInfo | None = None
+) -> dict[str, Callable[[Row], str]]:
+    """Heads and cells of leaderboard.md; those of finalists where there are any."""
     first: dict[str, Callable[[Row], str]] = {
         "rank": lambda row: str(row.rank or "–"),
         "activation": lambda row: row.label,
@@ -127,10 +129,12 @@ def markdown_columns(scale: Scale, fresh: bool = False) -> dict[str, Callable[[R
         "LaTeX": lambda row: _markdown_math(row.trial.expression),
         "origin": lambda row: row.trial.origin,
     }
-    if fresh:
+    if finals is not None:
+        against = finals.reference.label if finals.reference else "baseline"
         first |= {
             "fresh score": lambda row: fresh_cell(row, scale),
             "fresh n": lambda row: str(row.final.n) if row.final else "–",
+            f"fresh gain over {against}": lambda row: effect_cell(finals.effect(row), scale),
             "shrinkage": lambda row: scale.text(row.shrinkage, sign=True),
         }
     return first | {
@@ -157,6 +161,14 @@ def fresh_cell(row: Row, scale: Scale) -> str:
     if final.score is None:
         return "failed" if final.failure else "running"
     return scale.pair(final.score, final.standard_error)
+
+
+def effect_cell(effect: Effect | None, scale: Scale) -> str:
+    """Mean gain over the best baseline on fresh seeds, and whether it is claimed."""
+    if effect is None or effect.mean is None:
+        return "–"
+    claim = f" ({effect.claim})" if effect.significant else ""
+    return scale.pair(effect.mean, effect.standard_error, sign=True) + claim
 
 
 def rate_cell(row: Row) -> str:

@@ -102,8 +102,9 @@ def _order_note(board: LeaderboardInfo) -> str:
     seeds = max((row.n for row in board.ranked), default=0)
     return (
         "Fresh scores come first: the mean over seeds that the search never used, on the test "
-        "split, at the rate frozen from the search. The others follow by search score: the mean over "
-        f"{count_text(seeds, 'seed')} on the validation split at each activation's own best rate."
+        "split, at the rate frozen from the search. They speak of other seeds, not of other data. "
+        f"The rest follow by search score: the mean over {count_text(seeds, 'seed')} on the "
+        "validation split at each activation's own best rate."
     )
 
 

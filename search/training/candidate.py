@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 import time
-import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
@@ -19,7 +18,7 @@ import torch
 
 from search.activation import Activation
 from search.environment import worker_environment
-from search.errors import StudyError, TaskError
+from search.errors import StudyError
 from search.kernels.abreast import forms_abreast
 from search.kernels.formula import compile_batch
 from search.language.parser import parse
@@ -28,20 +27,16 @@ from search.space.settings import Space
 from search.tasks.task import (
     MakeActivation,
     Recipe,
-    Splits,
     Task,
     find_task,
-    options_with,
-    recipe_with,
     scored_by_loss,
-    splits_to,
 )
 from search.training.batched import run_together
-from search.training.constant import constant_loss
 from search.training.gate import gate_in_training, worth_a_gate
-from search.training.loop import count_steps, initial_model, run_epochs
+from search.training.loop import initial_model, run_epochs
 from search.training.memory import in_batches
 from search.training.optimizers import activations_of
+from search.training.prepared import Prepared, error_line, prepared_task
 from search.training.stacked import BatchingError
 from search.training.step_cost import StepCost, measure_step_cost
 from search.training.sweep import (
@@ -147,64 +142,19 @@ class Outcome:
     environment: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A task with its data on the device."""
-
-    task: Task
-    options: dict[str, Any]
-    recipe: Recipe
-    splits: Splits
-    constant: float
-    """The loss of the best prediction that ignores its input."""
-    device: str
-    testing: bool = False
-    """Whether runs end with a look at the test part."""
-
-    @property
-    def steps(self) -> int:
-        """Steps of one run."""
-        return count_steps(len(self.splits.train.targets), self.recipe)
-
-
 def prepare(training: Training) -> Prepared:
     """Load the task and its data, once per process.
 
     Raises:
         TaskError: unknown task, option or recipe, or missing data.
     """
-    return _prepared(
+    return prepared_task(
         training.task,
         training.folder,
         json.dumps([dict(training.options), dict(training.recipe)], sort_keys=True),
         training.data_root,
         training.device,
         training.by_loss,
-    )
-
-
-@lru_cache(maxsize=1)
-def _prepared(
-    name: str, folder: Path, overrides: str, data_root: str | None, device: str, by_loss: bool
-) -> Prepared:
-    task = find_task(name, folder)
-    task = scored_by_loss(task) if by_loss else task
-    options, recipe = json.loads(overrides)
-    options = options_with(task, options)
-    root = None if data_root is None else Path(data_root).expanduser()
-    try:
-        splits = task.load(root, **options)
-    except TaskError:
-        raise
-    except Exception as error:
-        raise TaskError(f"task {name}: load() failed: {error_line(error)}") from error
-    return Prepared(
-        task=task,
-        options=options,
-        recipe=recipe_with(task.recipe, recipe),
-        splits=splits_to(splits, device),
-        constant=constant_loss(task, splits),
-        device=device,
     )
 
 
@@ -234,13 +184,6 @@ def train_candidate(
     seconds = time.perf_counter() - began
     environment = {**worker_environment(prepared.device), **outcome.environment}
     return replace(outcome, seconds=seconds, environment=environment)
-
-
-def error_line(error: BaseException) -> str:
-    """The error's own line, and where it was raised."""
-    told = traceback.format_exception_only(error)[-1].strip()
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{told} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else told
 
 
 def _trained(

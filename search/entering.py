@@ -1,0 +1,69 @@
+"""What waits in a study without a sampler's asking: baselines, placebos, finalists.
+
+Each is entered once, whatever was killed or raised in between.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optuna
+
+from search.database import Database, candidate_attribute, launched
+from search.finalists import Entry, own_seeds, placebo_name
+from search.language.fingerprint import fingerprint
+from search.language.parser import parse
+from search.records import Origin
+from search.space.settings import Space
+
+
+def enter_baselines(space: Space, database: Database) -> None:
+    """Let every baseline wait that is not in the study yet."""
+    known = {kept["name"] for _, study in database.studies for kept in _of(study, "baseline")}
+    for name in space.baselines:
+        if name not in known:
+            expression = space.baseline(name)
+            grammar = space.grammar
+            found = None if grammar is None else grammar.find(expression)
+            study, choices = database.studies[found is None][1], found or {}
+            text, own = str(expression), fingerprint(expression)
+            kept = candidate_attribute("baseline", name, text, own, "baseline", choices)
+            study.enqueue_trial(choices, user_attrs={"candidate": kept})
+
+
+def enter_placebos(space: Space, database: Database) -> None:
+    """Let every placebo wait that is not in the study yet."""
+    known = {kept["name"] for kept in _of(database.baselines, "placebo")}
+    expression = parse("relu(x)")
+    text, own = str(expression), fingerprint(expression)
+    for number in range(1, space.placebos + 1):
+        if (name := placebo_name(number)) not in known:
+            kept = candidate_attribute("placebo", name, text, own, "placebo", {})
+            seeds = own_seeds(launched(0, kept), space.seeds)
+            attributes = {"candidate": kept | {"seeds": seeds}}
+            database.baselines.enqueue_trial({}, user_attrs=attributes)
+
+
+def enter_finalist(entry: Entry, database: Database) -> None:
+    """Let a finalist wait."""
+    trial = entry.trial
+    kept = candidate_attribute(
+        "finalist", trial.name, trial.expression, trial.fingerprint, "finalists", {}
+    )
+    kept |= {"of": trial.number, "rate": trial.best_rate}
+    kept |= {"seeds": entry.seeds, "budget": entry.budget}
+    database.baselines.enqueue_trial({}, user_attrs={"candidate": kept})
+
+
+def entered_seeds(database: Database) -> dict[tuple[int, float], set[int]]:
+    """The seeds of all finalists so far, by the trial they are of and their budget."""
+    entered: dict[tuple[int, float], set[int]] = {}
+    for kept in _of(database.baselines, "finalist"):
+        entered.setdefault((kept["of"], kept["budget"]), set()).update(kept["seeds"])
+    return entered
+
+
+def _of(study: optuna.Study, origin: Origin) -> list[dict[str, Any]]:
+    """What was launched, or waits, of one origin."""
+    every = (t.user_attrs.get("candidate", {}) for t in study.get_trials(deepcopy=False))
+    return [kept for kept in every if kept.get("origin") == origin]

@@ -1,0 +1,81 @@
+"""A task with its data on the device, once per process."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from search.errors import TaskError
+from search.tasks.task import (
+    Recipe,
+    Splits,
+    Task,
+    find_task,
+    options_with,
+    recipe_with,
+    scored_by_loss,
+    splits_to,
+)
+from search.training.constant import constant_loss
+from search.training.loop import count_steps
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A task with its data on the device."""
+
+    task: Task
+    options: dict[str, Any]
+    recipe: Recipe
+    splits: Splits
+    constant: float
+    """The loss of the best prediction that ignores its input."""
+    device: str
+    testing: bool = False
+    """Whether runs end with a look at the test part."""
+
+    @property
+    def steps(self) -> int:
+        """Steps of one run."""
+        return count_steps(len(self.splits.train.targets), self.recipe)
+
+
+@lru_cache(maxsize=1)
+def prepared_task(
+    name: str, folder: Path, overrides: str, data_root: str | None, device: str, by_loss: bool
+) -> Prepared:
+    """The task called `name`; `overrides` are its options and its recipe, as JSON.
+
+    Raises:
+        TaskError: unknown task, option or recipe, or missing data.
+    """
+    task = find_task(name, folder)
+    task = scored_by_loss(task) if by_loss else task
+    options, recipe = json.loads(overrides)
+    options = options_with(task, options)
+    root = None if data_root is None else Path(data_root).expanduser()
+    try:
+        splits = task.load(root, **options)
+    except TaskError:
+        raise
+    except Exception as error:
+        raise TaskError(f"task {name}: load() failed: {error_line(error)}") from error
+    return Prepared(
+        task=task,
+        options=options,
+        recipe=recipe_with(task.recipe, recipe),
+        splits=splits_to(splits, device),
+        constant=constant_loss(task, splits),
+        device=device,
+    )
+
+
+def error_line(error: BaseException) -> str:
+    """The error's own line, and where it was raised."""
+    told = traceback.format_exception_only(error)[-1].strip()
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{told} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else told
