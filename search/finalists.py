@@ -17,8 +17,8 @@ from search.records import Run, Trial
 from search.space.settings import Finalists
 from search.statistics import mean, standard_error
 
-FIRST_FRESH = 1000
-"""Fresh seeds count from here."""
+SEEDS = 2**32
+"""How many there are."""
 APART = 1_000_003
 """Between the seeds of one placebo and those of the next."""
 
@@ -34,12 +34,13 @@ class Entry:
 
 
 def fresh_seeds(number: int, searched: Collection[int]) -> tuple[int, ...]:
-    """So many seeds that the search has not used, the same for all finalists.
+    """So many seeds behind those of the search, the same for all finalists.
 
-    >>> fresh_seeds(3, searched=(0, 1, 1001))
-    (1000, 1002, 1003)
+    >>> fresh_seeds(3, searched=(0, 1))
+    (2, 3, 4)
     """
-    return tuple(islice((s for s in count(FIRST_FRESH) if s not in searched), number))
+    behind = (seed % SEEDS for seed in count(max(searched) + 1))
+    return tuple(islice((seed for seed in behind if seed not in searched), number))
 
 
 def placebo_name(number: int) -> str:
@@ -51,7 +52,7 @@ def own_seeds(trial: Trial, seeds: Iterable[int]) -> tuple[int, ...]:
     """The seeds that stand for `seeds` in a trial: others for every placebo, or it would repeat
     ReLU's runs bit by bit."""
     shift = APART * int(trial.name.rpartition(" ")[2]) if trial.origin == "placebo" else 0
-    return tuple((seed + shift) % 2**32 for seed in seeds)
+    return tuple((seed + shift) % SEEDS for seed in seeds)
 
 
 def chosen(trials: Iterable[Trial], k: int, maximize: bool) -> list[Trial]:
@@ -163,7 +164,7 @@ def final_of(trial: Trial, budget: float) -> Final | None:
     if not finals:
         return None
     shift = own_seeds(trial, [0])[0]
-    runs = {(run.seed - shift) % 2**32: run for final in finals for run in final.runs}
+    runs = {(run.seed - shift) % SEEDS: run for final in finals for run in final.runs}
     failed = [final.reason for final in finals if final.state == "failed"]
     return Final(
         outcomes={seed: _tested(runs[seed]) for seed in sorted(runs)},

@@ -129,16 +129,21 @@ def shrinkage_text(found: ShrinkageSummary, scale: Scale) -> str:
     """What the finalists' scores lost between the search and the fresh seeds."""
     if found.candidate_loss is None:
         return "No finalist has both a search score and a fresh one."
-    points = " points" if scale.percent else ""
     count = count_text(len(found.candidates), "finalist")
-    text = f"Shrinkage: {count} lost {scale.text(found.candidate_loss)}{points} on fresh seeds"
+    text = f"Shrinkage: {count} {_moved(found.candidate_loss, scale)} on fresh seeds"
     if found.baseline_loss is None or found.curse is None:
         return f"{text}."
     known = count_text(len(found.baselines), "baseline")
-    return (
-        f"{text}, {known} lost {scale.text(found.baseline_loss)}{points}: "
-        f"{scale.text(found.curse)}{points} were the luck of being selected."
-    )
+    text = f"{text}, {known} {_moved(found.baseline_loss, scale)}"
+    if found.curse <= 0:
+        return f"{text}: no sign of the luck of being selected."
+    points = " points" if scale.percent else ""
+    return f"{text}: {scale.text(found.curse)}{points} were the luck of being selected."
+
+
+def _moved(loss: float, scale: Scale) -> str:
+    points = " points" if scale.percent else ""
+    return f"{'lost' if loss >= 0 else 'gained'} {scale.text(abs(loss))}{points}"
 
 
 def placebo_text(found: PlaceboShare) -> str:

@@ -110,7 +110,7 @@ def _notes(
 ) -> list[str]:
     notes = [
         _reference_note(ordered, rows, reference),
-        _places_note(ordered, settings.places),
+        _places_note(ordered, settings),
         _cut_note(ordered, settings.places),
         _budget_note(rows),
     ]
@@ -138,10 +138,13 @@ def _reference_note(ordered: Sequence[Row], rows: Sequence[Row], reference: Row 
     return f"{_listed(passed)} scored better in the search than {reference.label}, {why}."
 
 
-def _places_note(ordered: Sequence[Row], places: int | None) -> str:
+def _places_note(ordered: Sequence[Row], settings: ReportSettings) -> str:
+    places = settings.places
     there = sum(row.trial.origin == "search" and row.score is not None for row in ordered)
-    if places is None or there >= places or not there:
+    if places is None or there >= places or not settings.sampler:
         return ""
+    if not there:
+        return "No candidate has a score: the baselines alone were trained again."
     verb = "has" if there == 1 else "have"
     asked = count_text(places, "finalist")
     return f"{asked} asked for, and only {count_text(there, 'candidate')} {verb} a score."
