@@ -50,16 +50,17 @@ def enter_finalist(entry: Entry, database: Database) -> None:
     kept = candidate_attribute(
         "finalist", trial.name, trial.expression, trial.fingerprint, "finalists", {}
     )
-    kept |= {"of": trial.number, "rate": trial.best_rate}
-    kept |= {"seeds": entry.seeds, "budget": entry.budget}
+    kept |= {"of": trial.number, "rate": None if entry.task else trial.best_rate}
+    kept |= {"seeds": entry.seeds, "budget": entry.budget, "task": entry.task}
     database.baselines.enqueue_trial({}, user_attrs={"candidate": kept})
 
 
-def entered_seeds(database: Database) -> dict[tuple[int, float], set[int]]:
-    """The seeds of all finalists so far, by the trial they are of and their budget."""
-    entered: dict[tuple[int, float], set[int]] = {}
+def entered_seeds(database: Database) -> dict[tuple[int, float, str], set[int]]:
+    """The seeds of all finalists so far, by the trial they are of, their budget and task."""
+    entered: dict[tuple[int, float, str], set[int]] = {}
     for kept in _of(database.baselines, "finalist"):
-        entered.setdefault((kept["of"], kept["budget"]), set()).update(kept["seeds"])
+        key = kept["of"], kept["budget"], kept["task"]
+        entered.setdefault(key, set()).update(kept["seeds"])
     return entered
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from itertools import count, islice, product
 
 from search.records import Run, Trial
 from search.space.settings import Finalists
@@ -31,6 +31,8 @@ class Entry:
     """Of the search; its best rate is frozen."""
     seeds: tuple[int, ...]
     budget: float
+    task: str = ""
+    """Another than the search's."""
 
 
 def fresh_seeds(number: int, searched: Collection[int]) -> tuple[int, ...]:
@@ -79,22 +81,22 @@ def entries(
     trials: Iterable[Trial],
     settings: Finalists,
     searched: Collection[int],
-    entered: Mapping[tuple[int, float], Collection[int]],
+    entered: Mapping[tuple[int, float, str], Collection[int]],
     maximize: bool,
 ) -> list[Entry]:
     """What is still to be entered.
 
     Args:
         searched: the seeds of the search.
-        entered: the seeds that have been entered, by the trial's number and the budget.
+        entered: the seeds that have been entered, by the trial's number, the budget and the task.
     """
     wanted = fresh_seeds(settings.seeds, searched)
     found = []
-    for trial in chosen(trials, settings.k, maximize):
-        known = entered.get((trial.number, settings.budget), ())
+    for task, trial in product(("", *settings.tasks), chosen(trials, settings.k, maximize)):
+        known = entered.get((trial.number, settings.budget, task), ())
         missing = tuple(seed for seed in own_seeds(trial, wanted) if seed not in known)
-        if missing:
-            found.append(Entry(trial, missing, settings.budget))
+        if missing and not (task and trial.origin == "placebo"):
+            found.append(Entry(trial, missing, settings.budget, task))
     return found
 
 
@@ -158,13 +160,13 @@ def latest_budget(trials: Iterable[Trial]) -> float:
     return min(finals, key=lambda final: final.number).budget if finals else 1.0
 
 
-def final_of(trial: Trial, budget: float) -> Final | None:
-    """The runs on fresh seeds of one length; None when there is no such finalist."""
-    finals = [final for final in trial.finals if final.budget == budget]
+def final_of(trial: Trial, budget: float, task: str = "") -> Final | None:
+    """The runs on fresh seeds of one length on one task; None when there is no such finalist."""
+    finals = [final for final in trial.finals if (final.budget, final.task) == (budget, task)]
     if not finals:
         return None
     shift = own_seeds(trial, [0])[0]
-    runs = {(run.seed - shift) % SEEDS: run for final in finals for run in final.runs}
+    runs = {(run.seed - shift) % SEEDS: run for final in finals for run in _fresh_runs(final)}
     failed = [final.reason for final in finals if final.state == "failed"]
     return Final(
         outcomes={seed: _tested(runs[seed]) for seed in sorted(runs)},
@@ -172,6 +174,11 @@ def final_of(trial: Trial, budget: float) -> Final | None:
         running=any(final.state == "running" for final in finals),
         failure=failed[0] if failed else "",
     )
+
+
+def _fresh_runs(final: Trial) -> list[Run]:
+    """Without the sweep that found the rate on another task."""
+    return [run for run in final.runs if run.seed in final.seeds]
 
 
 def _tested(run: Run) -> float | None:

@@ -47,6 +47,8 @@ class Plan:
     fresh_seeds: int = 0
     budget: float = 1.0
     """Length of a finalist's run, in runs of the search."""
+    tasks: tuple[str, ...] = ()
+    """Further ones that finalists are trained on."""
 
     @property
     def searched(self) -> int:
@@ -85,10 +87,12 @@ class Plan:
     def _finalists(self) -> str:
         if not self.finalists:
             return "none: nothing is trained again on fresh seeds"
+        further = f"; the time is as on this task for {', '.join(self.tasks)}, and a sweep there"
         length = "" if self.budget == 1 else f", {self.budget:g} times as long"
         return (
             f"{self.finalists}, each with {self.fresh_seeds} fresh seeds at its own best"
             f" rate{length}: {self.finalists * self.fresh_seeds} runs, scored on the test split"
+            f"{further if self.tasks else ''}"
         )
 
 
@@ -113,6 +117,7 @@ def make_plan(space: Space, training: Training) -> Plan:
         finalists=most_finalists(space),
         fresh_seeds=finalists.seeds if finalists else 0,
         budget=finalists.budget if finalists else 1.0,
+        tasks=finalists.tasks if finalists else (),
     )
 
 
@@ -120,7 +125,8 @@ def most_finalists(space: Space) -> int:
     """How many finalists there are when every trial has a score."""
     if space.finalists is None:
         return 0
-    return min(space.finalists.k, _trials(space)) + len(space.baselines) + space.placebos
+    own = min(space.finalists.k, _trials(space)) + len(space.baselines)
+    return own * (1 + len(space.finalists.tasks)) + space.placebos
 
 
 def concurrency(resources: Resources, cpus: float, gpus: float) -> int:

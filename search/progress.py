@@ -82,7 +82,7 @@ def standing(trials: Iterable[Trial], goal: Goal) -> Standing:
         states=Counter(t.state for t in trials if t.origin == "search"),
         best=best_of(search, goal.maximize),
         best_baseline=best_of(baselines, goal.maximize),
-        finalists=len({t.of for t in ended if t.origin == "finalist"}),
+        finalists=len({(t.of, t.task) for t in ended if t.origin == "finalist"}),
         placebos=sum(t.origin == "placebo" for t in ended),
         remaining=_remaining(ended, goal),
     )
@@ -168,6 +168,7 @@ def line(trial: Trial, standing: Standing, goal: Goal) -> str:
     place = places[trial.origin]
     if trial.state == "complete":
         where = " on the test split" if trial.origin == "finalist" else ""
+        where += f" of {trial.task}" if trial.task else ""
         result = f"{goal.written(trial.score)}{where} at rate {trial.best_rate:g}"
     else:
         result = f"{trial.state} ({trial.reason})" if trial.reason else trial.state

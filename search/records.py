@@ -101,6 +101,10 @@ class Trial:
     """Of a finalist: the number of the trial whose activation it trains again."""
     budget: float = 1.0
     """Of a finalist: how many times as long as in the search its runs are."""
+    task: str = ""
+    """Of a finalist: another task than the search's."""
+    seeds: tuple[int, ...] = ()
+    """Of a finalist or a placebo: the seeds that it is trained with."""
     finals: tuple[Trial, ...] = ()
     """The finalists of this trial, as `read_trials` finds them: their `best_rate` is this trial's,
     their seeds are fresh, their score is the mean over the seeds on the test split."""
@@ -144,4 +148,5 @@ def trial_from_json(data: dict[str, Any]) -> Trial:
     runs = tuple(run_from_json(run) for run in data.get("runs", ()))
     numbers = {key: _number(data.get(key)) for key in _TRIAL_NUMBERS}
     finals = tuple(trial_from_json(final) for final in data.get("finals", ()))
-    return Trial(**{**data, **numbers, "runs": runs, "finals": finals})
+    seeds = tuple(data.get("seeds", ()))
+    return Trial(**{**data, **numbers, "runs": runs, "finals": finals, "seeds": seeds})

@@ -74,6 +74,8 @@ class Launch:
     """Of a finalist, frozen."""
     budget: float = 1.0
     """Of a finalist."""
+    task: str = ""
+    """Of a finalist: another than the search's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,7 @@ class Study:
             tuple(kept.get("seeds", ())),
             kept.get("rate"),
             kept.get("budget", 1.0),
+            kept.get("task", ""),
         )
 
     def propose(self, sampler: BaseSampler, by: str) -> Proposal:
@@ -300,7 +303,8 @@ class Study:
         trial = replace(self.trials[number], **outcome)
         if trial.of is not None:  # what is known of it already
             search = self.trials[trial.of]
-            trial = replace(trial, best_rate=search.best_rate, cost=search.cost)
+            rate = trial.best_rate if trial.task else search.best_rate
+            trial = replace(trial, best_rate=rate, cost=search.cost)
         trial = checked(trial, self.space.search.objectives)
         asked = self._asked.pop(number)
         # The record first: told without it, a trial would be finished and empty.

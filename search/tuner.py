@@ -142,7 +142,7 @@ class _Driver(_Unsaved, Searcher):
             "expression": launch.expression,
             # Neither is gated or stopped early.
             "baseline": launch.origin in ("baseline", "finalist"),
-            "again": json.dumps([launch.seeds, launch.rate, launch.budget]),
+            "again": json.dumps([launch.seeds, launch.rate, launch.budget, launch.task]),
             "runs": json.dumps([to_json(run) for run in launch.runs]),
         }
 
@@ -330,9 +330,9 @@ def _train(config: dict[str, Any], training: Training) -> None:
         send({"points": listed}, epoch=epoch, value=value)
 
     finished = tuple(run_from_json(run) for run in json.loads(config["runs"]))
-    seeds, rate, budget = json.loads(config["again"])
+    seeds, rate, budget, task = json.loads(config["again"])
     gated = not config["baseline"]
-    job = Job(config["expression"], gated, finished, tuple(seeds), rate, budget)
+    job = Job(config["expression"], gated, finished, tuple(seeds), rate, budget, task)
     try:
         outcome = train_candidate(training, job, on_run, on_epoch)
     except TaskError as error:

@@ -148,7 +148,7 @@ def test_only_what_is_missing_is_entered():
         (-1, (2, 3, 4)),
         (1, (2, 3, 4)),
     ]
-    entered = {(e.trial.number, e.budget): e.seeds for e in first}
+    entered = {(e.trial.number, e.budget, e.task): e.seeds for e in first}
     assert entries(TRIALS, wanted, (0, 1), entered, True) == []
     more = entries(TRIALS, Finalists(k=2, seeds=4), (0, 1), entered, True)
     assert [(e.trial.number, len(e.seeds)) for e in more] == [(-1, 1), (1, 1), (2, 4), (-2, 1)]
@@ -156,14 +156,24 @@ def test_only_what_is_missing_is_entered():
     assert [len(e.seeds) for e in longer] == [3, 3, 3]
 
 
+def test_candidates_and_baselines_are_entered_on_further_tasks():
+    found = entries(TRIALS, Finalists(k=1, seeds=2, tasks=("mnist",)), (0, 1), {}, True)
+    assert [(e.task, e.trial.number) for e in found] == [
+        ("", -1), ("", 1), ("", -2), ("mnist", -1), ("mnist", 1)
+    ]  # fmt: skip
+
+
 def test_a_final_is_the_union_of_its_runs_under_common_seeds():
     placebo = TRIALS[0]
     own = own_seeds(placebo, (1000, 1001, 1002))
     runs = [Run(0.1, seed, "complete", score=0.5, test=0.9) for seed in own[:2]]
+    lost = Run(0.1, own[2], "diverged", "nan")
+    other = Run(0.1, own[0], "complete", test=0.1)
     parts = [
-        trial(-5, 0.9, "finalist", of=-2, runs=tuple(runs)),
-        trial(-6, None, "finalist", of=-2, runs=(Run(0.1, own[2], "diverged", "nan"),)),
-        trial(-4, 0.1, "finalist", of=-2, budget=2.0, runs=(Run(0.1, 1, "complete", test=0.1),)),
+        trial(-5, 0.9, "finalist", of=-2, seeds=own[:2], runs=tuple(runs)),
+        trial(-6, None, "finalist", of=-2, seeds=own[2:], runs=(lost,)),
+        trial(-4, 0.1, "finalist", of=-2, seeds=own[:1], budget=2.0, runs=(other,)),
+        trial(-7, 0.1, "finalist", of=-2, seeds=own[:1], task="mnist", runs=(other,)),
     ]
     final = final_of(replace(placebo, finals=tuple(parts)), 1.0)
     assert final is not None
@@ -231,6 +241,33 @@ def test_a_finalist_that_diverges_says_on_how_many_seeds(tmp_path: Path, at_once
     assert (outcome.state, outcome.score) == ("diverged", None)
     assert outcome.reason.startswith("3 of 3 fresh seeds; seed 1000: step ")
     assert {(run.state, run.test) for run in runs} == {("diverged", None)}
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_another_task_has_its_own_rate_and_then_fresh_seeds(tmp_path: Path, at_once: int):
+    (tmp_path / "other.py").write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\nimport toy_task\n"
+        "from dataclasses import replace\n"
+        "TASK = replace(toy_task.TASK, metric='loss', maximize=False)\n",
+        encoding="utf-8",
+    )
+    outcome, runs = again(tmp_path, at_once, rate=None, task="other.py")
+    tuned = [run for run in runs if run.seed == 0]
+    fresh = [run for run in runs if run.seed >= 1000]
+    assert len(tuned) + len(fresh) == len(runs)
+    assert {run.learning_rate for run in tuned} >= {0.01, 0.1}
+    assert {run.test for run in tuned} == {None}
+    best = min(tuned, key=lambda run: run.score or 0)  # a loss
+    assert {run.learning_rate for run in fresh} == {best.learning_rate} == {outcome.best_rate}
+    assert sorted(run.seed for run in fresh) == [1000, 1001, 1002]
+    assert outcome.score == pytest.approx(fmean(run.test or 0 for run in fresh))
+    assert (outcome.environment["metric"], outcome.environment["maximize"]) == ("loss", False)
+    # Killed after the sweep and one seed, it goes on with the rest.
+    cut = (*tuned, fresh[0])
+    _, rest = again(tmp_path, at_once, rate=None, task="other.py", finished=cut)
+    assert {(run.learning_rate, run.seed) for run in rest} == {
+        (run.learning_rate, run.seed) for run in fresh[1:]
+    }
 
 
 def test_a_task_without_a_test_part_says_so(tmp_path: Path):
@@ -378,6 +415,11 @@ def test_placebos_are_candidates_that_only_the_duplicate_check_lets_pass(tmp_pat
         ("finalists={budget: 0.5}", "finalists.budget: expected a number ≥ 1, got 0.5"),
         ("finalists={seed: 3}", "unknown key 'finalists.seed'; did you mean 'seeds'?"),
         ("finalists=many", "finalists: expected a mapping of keys and values, got 'many'"),
+        (
+            "finalists={tasks: [mnst]}",
+            "task: unknown task 'mnst'; did you mean 'mnist'?; or a path that ends in .py",
+        ),
+        ("finalists={tasks: task.py}", "finalists.tasks: 'task.py' is the search's own"),
         ("placebos=-1", "placebos: expected a whole number ≥ 0, got -1"),
     ],
 )

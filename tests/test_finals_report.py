@@ -55,7 +55,12 @@ def again(trial: Trial, scores: Sequence[float | None], **more: object) -> Trial
     ]
     values = {"state": "complete", "reason": "", "score": None} | more
     final = replace(
-        trial, number=-100 - trial.number, origin="finalist", of=trial.number, runs=tuple(runs)
+        trial,
+        number=-100 - trial.number,
+        origin="finalist",
+        of=trial.number,
+        runs=tuple(runs),
+        seeds=tuple(run.seed for run in runs),
     )
     return replace(trial, finals=(replace(final, **values),))  # type: ignore[arg-type]
 
@@ -266,6 +271,55 @@ def test_a_loss_is_better_when_it_is_lower():
     assert info is not None and info.comparison is not None
     assert info.comparison.baseline == "ReLU"  # the lower one in the search
     assert info.comparison.effects[0].mean == pytest.approx(0.005, abs=0.001)
+
+
+# --- further tasks -------------------------------------------------------------------------------
+
+
+def elsewhere(trial: Trial, tasks: int, gain: float) -> Trial:
+    """The trial with finalists on so many further tasks; on odd ones the score is a loss."""
+    finals = list(trial.finals)
+    for n in range(1, tasks + 1):
+        loss = n % 2 == 1
+        score = 0.5 - gain if loss else 0.5 + gain
+        other = again(trial, around(score, 0.002 + 1e-5 * n)).finals[0]
+        tuned = Run(0.01, 0, "complete", score=0.5)  # the sweep that found the rate
+        known = {"metric": "loss" if loss else "accuracy", "maximize": not loss}
+        number = other.number - 100 * n
+        runs = (tuned, *other.runs)
+        finals.append(replace(other, number=number, task=f"task{n}", environment=known, runs=runs))
+    return replace(trial, finals=tuple(finals))
+
+
+def test_further_tasks_are_compared_each_in_its_own_metric():
+    trials = [elsewhere(BASE[1], 2, 0.0), elsewhere(again(FIRST, around(0.97)), 2, 0.02)]
+    told = found(trials).statements
+    assert any(re.match(r"On task1 \(loss\): #1 is better than GELU by 0\.0\d+ ±", t) for t in told)
+    assert any(
+        re.match(r"On task2 \(accuracy\): #1 is better than GELU by [12]\.", t) for t in told
+    )
+    assert any(t.startswith("Over 3 tasks a run of #1 beats one of GELU 100% of") for t in told)
+    ranks = next(t for t in told if t.startswith("Average ranks: #1 1.00, GELU 2.00"))
+    assert "ranks over 3 tasks are shown without a test: 8 tasks are the least" in ranks
+    board = leaderboard_info(trials, SETTINGS)
+    assert [row.final.n for row in board.ranked if row.final] == [10, 10]  # of the own task
+
+
+def test_the_diagram_of_ranks_is_drawn_when_the_tasks_earn_it(tmp_path: Path):
+    for tasks in (6, 7):
+        trials = [
+            elsewhere(BASE[1], tasks, 0.0),
+            elsewhere(again(FIRST, around(0.97)), tasks, 0.02),
+        ]
+        write_report(tmp_path, trials, SETTINGS)
+        drawn = (tmp_path / "report" / "critical_difference.png").is_file()
+        assert drawn == (tasks == 7)
+
+
+def test_a_task_without_the_baseline_is_said():
+    trials = [BASE[1], elsewhere(again(FIRST, around(0.97)), 1, 0.02)]
+    told = found(trials).statements
+    assert "On task1: the best baseline of the search has no fresh score there." in told
 
 
 # --- placebos ------------------------------------------------------------------------------------

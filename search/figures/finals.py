@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from search.calibration import PlaceboShare, ShrinkageSummary, placebo_share, shrinkage
 from search.comparison import Comparison, Effect, compare
 from search.figures.conclusions import Conclusion, conclusions, placebo_text, shrinkage_text
+from search.figures.critical_difference import CriticalDifferenceInfo
 from search.figures.effects import EffectsInfo, effects_info
+from search.figures.further_tasks import TasksInfo, ranks_info, task_statements, tasks_info
 from search.figures.leaderboard import LeaderboardInfo, Row, leaderboard_info
 from search.figures.notation import count_text
 from search.figures.settings import ReportSettings
@@ -36,6 +38,8 @@ class FinalsInfo:
     budget: float
     notes: tuple[str, ...]
     """What must be said beside it."""
+    tasks: TasksInfo | None = None
+    """None where nothing was trained on another task."""
 
     def effect(self, row: Row) -> Effect | None:
         """Of one activation against the reference."""
@@ -54,6 +58,7 @@ def finals_info(board: LeaderboardInfo, settings: ReportSettings) -> FinalsInfo 
     found = None if reference is None else _compared(rows, reference, board.maximize)
     lost = shrinkage(_pairs(rows, "search"), _pairs(rows, "baseline"), board.maximize)
     placebos = _placebos(rows, board.maximize)
+    budget = next(row.final.budget for row in rows if row.final)
     return FinalsInfo(
         reference=reference,
         comparison=found,
@@ -61,8 +66,9 @@ def finals_info(board: LeaderboardInfo, settings: ReportSettings) -> FinalsInfo 
         shrinkage=lost,
         placebos=placebos,
         seeds=max((row.final.n for row in rows if row.final), default=0),
-        budget=next(row.final.budget for row in rows if row.final),
+        budget=budget,
         notes=tuple(_notes(ordered, rows, reference, settings)),
+        tasks=tasks_info(rows, found, budget, settings) if found else None,
     )
 
 
@@ -177,6 +183,7 @@ def _listed(labels: Sequence[str]) -> str:
 def statements(found: FinalsInfo, settings: ReportSettings) -> tuple[str, ...]:
     """Everything that the finalists show, a sentence each: claims, shrinkage, placebos."""
     said = [text for each in found.conclusions for text in (each.text, *each.notes)]
+    said += task_statements(found.tasks) if found.tasks else ()
     said.append(shrinkage_text(found.shrinkage, settings.scale))
     if found.placebos is not None:
         said.append(placebo_text(found.placebos))
@@ -187,3 +194,11 @@ def final_effects_info(trials: Sequence[Trial], settings: ReportSettings) -> Eff
     """The candidates against the best baseline; None where nothing was trained again."""
     found = finals_info(leaderboard_info(trials, settings), settings)
     return effects_info(found.comparison, settings) if found and found.comparison else None
+
+
+def final_ranks_info(
+    trials: Sequence[Trial], settings: ReportSettings
+) -> CriticalDifferenceInfo | None:
+    """The finalists' ranks over tasks; None where the tasks are too few for a test."""
+    found = finals_info(leaderboard_info(trials, settings), settings)
+    return ranks_info(found.tasks) if found else None

@@ -20,9 +20,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from search.errors import StudyError
+from search.figures.critical_difference import draw_critical_difference
 from search.figures.curves import curves_info, draw_curves
 from search.figures.effects import draw_effects
-from search.figures.finals import final_effects_info, finals_info
+from search.figures.finals import final_effects_info, final_ranks_info, finals_info
 from search.figures.heatmap import draw_heatmap, heatmap_info
 from search.figures.importance import draw_importance, importance_info
 from search.figures.leaderboard import leaderboard_info
@@ -60,6 +61,13 @@ FIGURES: dict[str, Chart] = {
         "95 % intervals. A dot is filled where the difference is claimed: the sign-flip test after "
         "Holm and the interval agree.",
         "Nothing was trained again on fresh seeds; `finalists: {k: 3, seeds: 10}` asks for it.",
+    ),
+    "critical_difference": Chart(
+        "Ranks over tasks",
+        final_ranks_info,
+        draw_critical_difference,
+        "The finalists' average ranks over all tasks; a bar joins those that cannot be told apart.",
+        "The finalists were not trained on enough tasks to test their ranks (8 at least).",
     ),
     "lr_heatmap": Chart(
         "Learning rates",

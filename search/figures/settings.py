@@ -35,6 +35,7 @@ class ReportSettings:
     places: int | None = None
     """Candidates that are trained again after the search; None: nothing is."""
     fresh_seeds: int = 0
+    further_tasks: tuple[str, ...] = ()
     placebos: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -71,7 +72,8 @@ class ReportSettings:
         if self.places is None:
             return ""
         kept = f"the best {self.places} and every baseline"
-        return f"{kept}, {self.fresh_seeds} fresh seeds, {self.metric} on the test split"
+        further = "".join(f", on {task} too" for task in self.further_tasks)
+        return f"{kept}, {self.fresh_seeds} fresh seeds, {self.metric} on the test split{further}"
 
 
 def settings_from_folder(folder: Path) -> ReportSettings:
@@ -138,6 +140,7 @@ def _settings(folder: Path, text: str, space: dict, environment: dict) -> Report
             stopping=str(search.get("stopping") or ""),
             places=int(finalists.get("k", 0)) if finalists else None,
             fresh_seeds=int(finalists.get("seeds", 0)),
+            further_tasks=tuple(str(task) for task in finalists.get("tasks") or ()),
             placebos=int(space.get("placebos") or 0),
             options=_mapping(environment.get("options") or options),
             recipe=_mapping(environment.get("recipe") or space.get("recipe")),

@@ -6,8 +6,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.errors import TaskError
 from search.space.document import shown
 from search.space.fields import Fields, as_number, is_whole, said
 from search.space.grammar import Grammar
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 SEARCH_KEYS = ("sampler", "trials", "seed", "objectives", "stopping")
 RATE_KEYS = ("grid", "default", "extend")
-FINALIST_KEYS = ("k", "seeds", "budget")
+FINALIST_KEYS = ("k", "seeds", "budget", "tasks")
 RESOURCE_KEYS = ("cpu", "gpu", "max_concurrent")
 LARGEST_SEED = 2**32 - 1
 MOST_FRESH_SEEDS = 1000
@@ -115,8 +117,11 @@ def read_resources(fields: Fields) -> Resources:
     )
 
 
-def read_finalists(fields: Fields) -> Finalists | None:
-    """What is trained again with fresh seeds; None without the key, or with null behind it."""
+def read_finalists(fields: Fields, own_task: str | None, folder: Path) -> Finalists | None:
+    """What is trained again with fresh seeds; None without the key, or with null behind it.
+
+    folder: that of the space file, for tasks that are files.
+    """
     if "finalists" not in fields.values or fields.is_null("finalists"):
         return None
     below, default = fields.below("finalists"), Finalists()
@@ -125,7 +130,29 @@ def read_finalists(fields: Fields) -> Finalists | None:
         k=below.whole("k", default.k, 0),
         seeds=below.whole("seeds", default.seeds, 1, MOST_FRESH_SEEDS),
         budget=below.number("budget", default.budget, 1),
+        tasks=_further_tasks(below, own_task, folder),
     )
+
+
+def _further_tasks(fields: Fields, own_task: str | None, folder: Path) -> tuple[str, ...]:
+    from search.tasks.task import find_task  # here, since a task imports torch
+
+    names: list[str] = []
+    for item in fields.items("tasks", "a list of tasks, such as [fashion_mnist]") or []:
+        name = item.text.strip()
+        if isinstance(item.data, dict | list) or not name:
+            expected = f"finalists.tasks: expected a task, got {said(item)}"
+            fields.problems.add(item.place, expected)
+        elif name in (own_task, *names):
+            what = "is the search's own" if name == own_task else "stands twice"
+            fields.problems.add(item.place, f"finalists.tasks: {shown(name)} {what}")
+        else:
+            names.append(name)
+            try:
+                find_task(name, folder)
+            except TaskError as error:
+                fields.problems.add(item.place, *(f"finalists.{p}" for p in error.problems))
+    return tuple(names)
 
 
 def read_placebos(fields: Fields, baselines: Sequence[str], searches: bool) -> int:

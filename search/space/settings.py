@@ -63,6 +63,9 @@ class Finalists:
     """How many; never one of the search's."""
     budget: float = 1.0
     """How many times as long as in the search a run is."""
+    tasks: tuple[str, ...] = ()
+    """Further tasks that candidates and baselines are trained on, with their own default options;
+    the rate is chosen there by a sweep with the search's first seed, then frozen."""
 
 
 @dataclass(frozen=True, slots=True)

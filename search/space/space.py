@@ -13,7 +13,6 @@ from search.space.fields import Fields
 from search.space.grammar import Grammar
 from search.space.reading import read_grammar
 from search.space.sections import (
-    FINALIST_KEYS,
     RATE_KEYS,
     RESOURCE_KEYS,
     SEARCH_KEYS,
@@ -54,7 +53,7 @@ _ELSEWHERE = (
     | {key: f"learning_rate.{key}" for key in RATE_KEYS}
     | {key: f"resources.{key}" for key in RESOURCE_KEYS}
     | {key: f"recipe.{key}" for key in ("epochs", "batch_size", "optimizer", "schedule")}
-    | {key: f"finalists.{key}" for key in FINALIST_KEYS if key != "seeds"}
+    | {key: f"finalists.{key}" for key in ("k", "budget")}
     | {"model": "task.model", "rules": "activation", "grammar": "activation"}
 )
 
@@ -107,7 +106,7 @@ def _space(fields: Fields, path: Path, problems: Problems) -> Space | None:
     search = read_search(fields, searches, grammar, task)
     settings = {
         "seeds": read_seeds(fields),
-        "finalists": read_finalists(fields),
+        "finalists": read_finalists(fields, task_name, path.parent),
         "placebos": read_placebos(fields, baselines, searches),
         "resources": read_resources(fields),
         "gates": fields.truth("gates", True),

@@ -121,6 +121,13 @@ class Job:
     """Of a finalist: the one rate that it is trained with. None: the whole sweep."""
     budget: float = 1.0
     """Of a finalist: how many times as long as in the search its runs are."""
+    task: str = ""
+    """Of a finalist: another task than the search's, where its rate is yet to be found."""
+
+    @property
+    def again(self) -> bool:
+        """Whether it is a finalist."""
+        return self.rate is not None or self.task != ""
 
 
 OutcomeState = Literal["complete", "diverged", "rejected", "failed"]
@@ -176,6 +183,7 @@ def train_candidate(
     """
     began = time.perf_counter()
     torch.set_num_threads(training.threads)
+    training = elsewhere(training, job.task) if job.task else training
     prepared = prepare(training)
     try:
         outcome = _trained(prepared, training, job, on_run, on_epoch)
@@ -200,7 +208,7 @@ def _trained(
         compile_batch([expression, *forms_abreast(expression)])
     told: dict[str, Any] = {}
     ended = partial(Outcome, parameters=_parameters(prepared, make_activation), environment=told)
-    if job.rate is not None:
+    if job.again:
         return _trained_again(prepared, training, job, make_activation, told, on_run, ended)
     if job.gated and not job.finished:
         problem = _gate(prepared, make_activation, grid)
@@ -238,25 +246,38 @@ def _trained_again(
     ended: Callable[..., Outcome],
 ) -> Outcome:
     """A finalist: one rate, frozen, with fresh seeds, and one look at the test part."""
-    assert job.rate is not None, "a finalist has a rate"
     if not len(prepared.splits.test.targets):
         return ended("failed", f"task {prepared.task.name} has no test split to score finalists on")
-    recipe = longer(prepared.recipe, job.budget)
-    prepared, training = (
-        replace(prepared, recipe=recipe, testing=True),
-        replace(training, in_step=False),
-    )
-    runs = sweep(
-        Grid((job.rate,), job.rate, job.seeds, extend=False),
-        partial(_start, prepared, make_activation, recipe),
-        together=_together(prepared, training, make_activation, told),
-        finished=job.finished,
-        on_run=on_run,
-    )
+    training = replace(training, in_step=False)
+
+    def swept(how: Prepared, grid: Grid) -> tuple[Run, ...]:
+        finished = [run for run in job.finished if run.seed in grid.seeds]
+        start = partial(_start, how, make_activation, how.recipe)
+        together = _together(how, training, make_activation, told)
+        return sweep(grid, start, finished=finished, on_run=on_run, together=together)
+
+    rate = job.rate
+    if rate is None:
+        told["metric"], told["maximize"] = prepared.task.metric, training.grid.maximize
+        tuned = swept(prepared, training.grid)
+        rate = best_rate(tuned, training.grid.maximize, training.grid.default)
+        if rate is None:
+            return ended("diverged", why_diverged(tuned))
+    final = replace(prepared, recipe=longer(prepared.recipe, job.budget), testing=True)
+    runs = swept(final, Grid((rate,), rate, job.seeds, extend=False))
     scores = [run.test for run in runs if run.test is not None]
     if len(scores) < len(runs):
-        return ended("diverged", _lost(runs))
-    return ended("complete", score=fmean(scores), best_rate=job.rate)
+        return ended("diverged", _lost(runs), best_rate=rate)
+    return ended("complete", score=fmean(scores), best_rate=rate)
+
+
+def elsewhere(training: Training, name: str) -> Training:
+    """The training on another task: its own data, model and recipe, the rates of the search and the
+    first of its seeds."""
+    task = find_task(name, training.folder)
+    maximize = task.maximize and not training.by_loss
+    grid = replace(training.grid, seeds=training.grid.seeds[:1], maximize=maximize)
+    return replace(training, task=name, options={}, recipe={}, grid=grid)
 
 
 def _lost(runs: Sequence[Run]) -> str:
