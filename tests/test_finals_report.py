@@ -377,6 +377,16 @@ def test_the_tables_have_the_fresh_columns(tmp_path: Path):
     assert (tmp_path / "report" / "effects.png").is_file()
 
 
+def test_every_run_of_the_finalists_is_in_a_table(tmp_path: Path):
+    write_report(tmp_path, STUDY, SETTINGS)
+    text = (tmp_path / "report" / "finalists.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert len(rows) == 40 and {row["seed"] for row in rows} == {str(seed) for seed in FRESH}
+    for row in leaderboard_info(STUDY, SETTINGS).ranked[:4]:
+        mine = [float(r["test"]) for r in rows if r["number"] == str(row.trial.number)]
+        assert mean(mine) == row.fresh
+
+
 def test_the_summary_leads_with_the_fresh_scores(tmp_path: Path):
     console = Console(record=True, file=io.StringIO(), width=160)
     print_summary(console, STUDY, SETTINGS, tmp_path)

@@ -134,7 +134,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_file_is_written_and_no_draft_is_left(written: Path):
     names = {str(p.relative_to(written)) for p in written.rglob("*") if p.is_file()}
     expected = {"leaderboard.csv", "leaderboard.md", "report/index.html", "report/discovered.csv"}
-    for key, chart in FIGURES.items():
+    undrawn = {key for key, chart in FIGURES.items() if chart.info(STUDY, SETTINGS) is None}
+    assert undrawn == {"effects", "critical_difference"}  # of finalists, which it has none of
+    for key in FIGURES.keys() - undrawn:
+        chart = FIGURES[key]
         expected |= {str(Path(chart.folder) / f"{key}{ending}") for ending in (".png", ".pdf")}
     assert names == expected
     assert {"lr_heatmap.png", "lr_heatmap.pdf"} <= names

@@ -6,6 +6,7 @@ Written into the study's folder:
     lr_heatmap.png, lr_heatmap.pdf      activations by learning rates
     report/index.html                   everything on one page
     report/discovered.csv               everything proposed, also what was never trained
+    report/finalists.csv                every run of the finalists, where there are any
     report/<figure>.png, .pdf           the other figures
 """
 
@@ -34,7 +35,12 @@ from search.figures.rejections import draw_rejections, rejections_info
 from search.figures.settings import ReportSettings
 from search.figures.shapes import draw_shapes, shapes_info
 from search.figures.style import pdf_bytes, png_bytes
-from search.figures.tables import discovered_csv, leaderboard_csv, leaderboard_markdown
+from search.figures.tables import (
+    discovered_csv,
+    finalists_csv,
+    leaderboard_csv,
+    leaderboard_markdown,
+)
 from search.records import Trial
 
 
@@ -144,6 +150,8 @@ def write_report(folder: Path, trials: Sequence[Trial], settings: ReportSettings
         _write(folder / "leaderboard.csv", leaderboard_csv(board, finals))
         _write(folder / "leaderboard.md", leaderboard_markdown(board, settings, finals))
         _write(page.parent / "discovered.csv", discovered_csv(trials))
+        if finals is not None:
+            _write(page.parent / "finalists.csv", finalists_csv(trials))
         shown = [trial for trial in trials if trial.origin != "placebo"]
         drawn = [_draw(folder, key, chart, shown, settings) for key, chart in FIGURES.items()]
         _write(page, index_page(trials, board, settings, drawn))

@@ -212,6 +212,36 @@ def _escaped(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
+FINALIST_COLUMNS = (
+    "number", "origin", "name", "task", "budget", "learning_rate", "seed", "state", "test",
+    "validation", "reason",
+)  # fmt: skip
+"""Of report/finalists.csv; the task is empty for the search's own."""
+
+
+def finalists_csv(trials: Sequence[Trial]) -> str:
+    """Every run of every finalist: the pairs behind all claims. Empty where there is none.
+
+    The sweeps that found rates on further tasks are among them: they have no test score.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    rows = [
+        (
+            trial.number, trial.origin, trial.name, final.task, final.budget, run.learning_rate,
+            run.seed, run.state, run.test, run.score, run.reason,
+        )
+        for trial in trials
+        for final in trial.finals
+        for run in final.runs
+    ]  # fmt: skip
+    if not rows:
+        return ""
+    writer.writerow(FINALIST_COLUMNS)
+    writer.writerows(["" if value is None else value for value in row] for row in rows)
+    return text.getvalue()
+
+
 def discovered_csv(trials: Sequence[Trial]) -> str:
     """Everything proposed: number, origin, name, state, reason, score, choices, formula."""
     text = io.StringIO()
