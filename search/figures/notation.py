@@ -100,3 +100,12 @@ def duration_text(seconds: float) -> str:
 def count_text(number: int, word: str, plural: str = "") -> str:
     """`1 trial`, `3 trials`, `2 activations of the search`."""
     return f"{number:,} {word if number == 1 else plural or word + 's'}"
+
+
+def p_text(p: float) -> str:
+    """A p value with two digits, never as 0.
+
+    >>> p_text(0.00391), p_text(0.5), p_text(1e-6)
+    ('p = 0.0039', 'p = 0.5', 'p < 0.0001')
+    """
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
