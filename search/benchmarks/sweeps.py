@@ -57,7 +57,7 @@ CASES: dict[str, Case] = {
     "extrapolation": Case("extrapolation", {}, (3,), "values"),
 }
 USUAL = ("digits_mlp", "digits_cnn", "extrapolation")
-"""What is measured unless asked otherwise: a minute on two cores. (A step of the GPT takes 40 ms.)"""
+"""What is measured unless asked otherwise, in a minute. (A step of the GPT takes 40 ms.)"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,12 +53,14 @@ def draw_sweeps(text: str) -> Figure:
             label = WORDS[way] if group == 0 else None
             axes.barh(y, ratio, height * 0.9, color=COLOURS[way], label=label)
             axes.plot([low, high], [y, y], color=INK, linewidth=0.8)
-            axes.text(max(high, ratio), y, f"  {ratio:.2f}×", va="center", fontsize=SMALL, color=INK)
+            axes.text(
+                max(high, ratio), y, f"  {ratio:.2f}×", va="center", fontsize=SMALL, color=INK
+            )
     axes.set_yticks(range(len(info.groups)), info.groups)
     axes.invert_yaxis()
     axes.margins(x=0.12)
-    words = f"model-steps per second against the plain loop, median and range of {info.rounds}"
-    dress(axes, "A sweep in one program", x=words, grid="x")
+    unit = f"model-steps per second against the plain loop, median and range of {info.rounds}"
+    dress(axes, "A sweep in one program", x=unit, grid="x")
     place, style = "outside lower right", {"fontsize": SMALL, "labelcolor": INK}
     figure.legend(loc=place, ncols=len(COLOURS), frameon=False, **style)
     return figure
