@@ -24,6 +24,7 @@ from search.exporting.programs import triton_text
 from search.exporting.source import read_source
 from search.exporting.writing import check_path, export_file, load_file
 from search.kernels.triton_build import compile_ahead, warp_size
+from search.kernels.triton_machine import read_machines
 from search.language.catalog import read_activation
 from search.space.space import load_space
 from search.study import open_study
@@ -257,7 +258,7 @@ def test_the_kernels_compile_for_gpus(target: str, tmp_path: Path, monkeypatch):
         kernel = getattr(module, name)
         constants = {"BLOCK": 1024} if name == "finish" else {"BLOCK": block, "TAIL": block // 8}
         types = {a: _type(a) for a in kernel.arg_names}
-        machine = compile_ahead(kernel, types, constants, target)
+        (machine,) = read_machines([compile_ahead(kernel, types, constants, target)])
         assert machine.doubles == 0 and machine.spills == 0
         wanted = {"forward": 2, "input_gradients": 3, "gradients": 3, "finish": 0}[name]
         assert machine.widths.count(128) >= wanted  # x and y; dy, x and dx

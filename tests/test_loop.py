@@ -537,7 +537,7 @@ def test_the_cost_of_a_step_is_measured_side_by_side():
 
         def forward(self, x: Tensor) -> Tensor:
             calls[self.name] += self.training
-            for _ in range(300 if self.name == "composed" else 30):
+            for _ in range(2000 if self.name == "composed" else 200):
                 x = x.relu()
             return x
 

@@ -43,7 +43,7 @@ def sweeps_info(text: str) -> SweepsInfo:
 def draw_sweeps(text: str) -> Figure:
     """Horizontal bars: how many times as fast as the plain loop beside it."""
     info = sweeps_info(text)
-    figure = new_figure(7.0, 0.8 + 0.75 * len(info.groups))
+    figure = new_figure(7.0, 1.1 + 0.75 * len(info.groups))
     axes = figure.subplots()
     height = 0.26
     for place, way in enumerate(COLOURS):
@@ -53,11 +53,14 @@ def draw_sweeps(text: str) -> Figure:
             label = WORDS[way] if group == 0 else None
             axes.barh(y, ratio, height * 0.9, color=COLOURS[way], label=label)
             axes.plot([low, high], [y, y], color=INK, linewidth=0.8)
-            axes.text(high, y, f"  {ratio:.2f}×", va="center", fontsize=SMALL, color=INK)
+            axes.text(
+                max(high, ratio), y, f"  {ratio:.2f}×", va="center", fontsize=SMALL, color=INK
+            )
     axes.set_yticks(range(len(info.groups)), info.groups)
     axes.invert_yaxis()
     axes.margins(x=0.12)
-    words = f"model-steps per second against the plain loop, median and range of {info.rounds}"
-    dress(axes, "A sweep in one program", x=words, grid="x")
-    axes.legend(loc="lower right", frameon=False, fontsize=SMALL, labelcolor=INK)
+    unit = f"model-steps per second against the plain loop, median and range of {info.rounds}"
+    dress(axes, "A sweep in one program", x=unit, grid="x")
+    place, style = "outside lower right", {"fontsize": SMALL, "labelcolor": INK}
+    figure.legend(loc=place, ncols=len(COLOURS), frameon=False, **style)
     return figure
