@@ -192,18 +192,9 @@ class Study:
     def _launch(self, number: int, asked: optuna.Trial, kept: Mapping[str, Any]) -> Launch:
         runs = runs_of(asked.user_attrs)
         self._asked[number] = asked
-        self.trials[number] = replace(launched(number, kept), runs=runs)
-        return Launch(
-            number,
-            kept["expression"],
-            kept["origin"],
-            kept["name"],
-            runs,
-            tuple(kept.get("seeds", ())),
-            kept.get("rate"),
-            kept.get("budget", 1.0),
-            kept.get("task", ""),
-        )
+        trial = self.trials[number] = replace(launched(number, kept), runs=runs)
+        own = trial.seeds, trial.best_rate, trial.budget, trial.task
+        return Launch(number, trial.expression, trial.origin, trial.name, runs, *own)
 
     def propose(self, sampler: BaseSampler, by: str) -> Proposal:
         """Ask a sampler for a candidate."""

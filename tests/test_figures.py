@@ -43,7 +43,7 @@ from search.figures.shapes import (
 from search.figures.verdict import luck_info, verdict
 from search.language.parser import parse
 from search.records import Point, Run, Trial
-from tests.records_cases import GRID, baseline_trials, run, settings, study_trials
+from tests.records_cases import GRID, baseline_trials, retested, run, settings, study_trials
 
 STUDY = study_trials(40)
 SETTINGS = settings()
@@ -576,7 +576,7 @@ def drawn_share(png: bytes) -> float:
 @pytest.mark.parametrize("key", FIGURES)
 def test_every_figure_is_drawn(key: str):
     chart = FIGURES[key]
-    info = chart.info(STUDY, SETTINGS)
+    info = chart.info(retested(STUDY, tasks=7), SETTINGS)
     assert info is not None
     figure = chart.draw(info)
     assert 0.01 < drawn_share(style.png_bytes(figure)) < 0.9

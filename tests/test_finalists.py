@@ -195,7 +195,7 @@ def training(folder: Path, at_once: int, tested: str = ":") -> Training:
 
 def again(folder: Path, at_once: int, **more: Any) -> tuple[Outcome, list[Run]]:
     runs: list[Run] = []
-    fields = {"seeds": (1000, 1001, 1002), "rate": 0.1} | more
+    fields: dict[str, Any] = {"seeds": (1000, 1001, 1002), "rate": 0.1} | more
     job = Job("silu(x)", gated=False, **fields)
     return train_candidate(training(folder, at_once), job, runs.append), runs
 

@@ -171,6 +171,16 @@ def recipe_with(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
     return result
 
 
+def longer(recipe: Recipe, budget: float) -> Recipe:
+    """The recipe with `budget` times the epochs, and the bound on steps likewise.
+
+    >>> longer(Recipe(epochs=8), 2.5).epochs
+    20
+    """
+    steps = None if recipe.max_steps is None else max(1, round(budget * recipe.max_steps))
+    return replace(recipe, epochs=max(1, round(budget * recipe.epochs)), max_steps=steps)
+
+
 def options_with(task: Task, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """All of a task's options, some replaced; raises TaskError with every mistake, one a line.
 

@@ -29,6 +29,7 @@ from search.tasks.task import (
     Recipe,
     Task,
     find_task,
+    longer,
     scored_by_loss,
 )
 from search.training.batched import run_together
@@ -284,16 +285,6 @@ def _lost(runs: Sequence[Run]) -> str:
     """How many of a finalist's runs diverged, and the first one's reason."""
     lost = [run for run in runs if run.state == "diverged"]
     return f"{len(lost)} of {len(runs)} fresh seeds; seed {lost[0].seed}: {lost[0].reason}"
-
-
-def longer(recipe: Recipe, budget: float) -> Recipe:
-    """The recipe with `budget` times the epochs, and the bound on steps likewise.
-
-    >>> longer(Recipe(epochs=8), 2.5).epochs
-    20
-    """
-    steps = None if recipe.max_steps is None else max(1, round(budget * recipe.max_steps))
-    return replace(recipe, epochs=max(1, round(budget * recipe.epochs)), max_steps=steps)
 
 
 def _start(
