@@ -344,6 +344,16 @@ def test_placebos_are_compared_with_relu_and_counted():
     assert "placebo 4" in [row.label for row in board.ranked]
 
 
+def test_placebos_that_could_not_have_been_declared_show_nothing():
+    few = [
+        again(RELU, around(0.96, seeds=6)),
+        *(placebo(n, around(0.95 + n, seeds=6)) for n in (1, 2)),
+    ]
+    told = found(few).statements
+    assert "With 6 seeds and 2 placebos no placebo could have been declared better." in told
+    assert not any("no placebo could" in text for text in found([few[0], few[1]]).statements)
+
+
 def test_without_placebos_nothing_is_said_of_them():
     info = finals_info(leaderboard_info(STUDY, SETTINGS), SETTINGS)
     assert info is not None and info.placebos is None

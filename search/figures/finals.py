@@ -59,15 +59,16 @@ def finals_info(board: LeaderboardInfo, settings: ReportSettings) -> FinalsInfo 
     lost = shrinkage(_pairs(rows, "search"), _pairs(rows, "baseline"), board.maximize)
     placebos = _placebos(rows, board.maximize)
     budget = next(row.final.budget for row in rows if row.final)
+    notes = _notes(ordered, rows, reference, settings)
     return FinalsInfo(
         reference=reference,
         comparison=found,
         conclusions=_concluded(found, rows, reference, settings),
         shrinkage=lost,
-        placebos=placebos,
+        placebos=None if placebos is None else _share(placebos),
         seeds=max((row.final.n for row in rows if row.final), default=0),
         budget=budget,
-        notes=tuple(_notes(ordered, rows, reference, settings)),
+        notes=tuple(filter(None, [_placebo_note(placebos), *notes])),
         tasks=tasks_info(rows, found, budget, settings) if found else None,
     )
 
@@ -101,14 +102,29 @@ def _pairs(rows: Sequence[Row], origin: str) -> Pairs:
     return {row.label: (row.score, row.fresh) for row in rows if row.trial.origin == origin}
 
 
-def _placebos(rows: Sequence[Row], maximize: bool) -> PlaceboShare | None:
+def _placebos(rows: Sequence[Row], maximize: bool) -> Comparison | None:
     """They are compared with ReLU as candidates are with the best baseline."""
     entered = [row for row in rows if row.trial.origin == "placebo"]
     relu = next((row for row in rows if row.trial.name == "relu"), None)
     if not entered or relu is None or relu.final is None:
         return None
-    found = compare(_outcomes(entered), relu.final.outcomes, "ReLU", maximize=maximize)
+    return compare(_outcomes(entered), relu.final.outcomes, "ReLU", maximize=maximize)
+
+
+def _share(found: Comparison) -> PlaceboShare:
     return placebo_share(effect.claim == "better" for effect in found.effects)
+
+
+def _placebo_note(found: Comparison | None) -> str:
+    """Where no placebo could have been declared, none that was shows nothing."""
+    if found is None or not found.effects:
+        return ""
+    least = min(effect.least_p for effect in found.effects)
+    if found.family * least <= found.level:
+        return ""
+    seeds = count_text(max(effect.n for effect in found.effects), "seed")
+    count = count_text(found.family, "placebo")
+    return f"With {seeds} and {count} no placebo could have been declared better."
 
 
 def _notes(
@@ -128,7 +144,7 @@ def _notes(
     running = [row.label for row in rows if row.final and row.final.running]
     if running:
         notes.append(f"{count_text(len(running), 'finalist')} not yet done: {_listed(running)}.")
-    return [note for note in notes if note]
+    return notes
 
 
 def _reference_note(ordered: Sequence[Row], rows: Sequence[Row], reference: Row | None) -> str:
