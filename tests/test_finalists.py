@@ -501,7 +501,8 @@ def test_a_complete_search_trains_its_finalists_when_they_are_asked_for(
         assert all(r.test == pytest.approx(1 - (r.score or 0)) for r in final.runs)
         assert final.score == pytest.approx(fmean(r.test or 0 for r in final.runs))
         assert final.cost == parent.cost
-    rows = list(csv.DictReader((folder / "leaderboard.csv").open(encoding="utf-8")))
+    text = (folder / "leaderboard.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
     fresh = {int(row["number"]): row for row in rows if row["fresh_score"]}
     assert {t.number for t, _ in finals} == set(fresh)
     for parent, final in finals:
