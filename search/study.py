@@ -220,6 +220,10 @@ class Study:
 
     # --- what is told ----------------------------------------------------------------------------
 
+    def begin(self, number: int) -> None:
+        """A worker has the candidate in its hands: from here on, a killed driver is an attempt."""
+        self._asked[number].set_user_attr("begun", True)
+
     def add_run(self, number: int, run: Run) -> None:
         """Write a run that ended."""
         self._asked[number].set_user_attr(run_key(run), to_json(run))
@@ -301,8 +305,8 @@ class Study:
         """Let go of all trials that have not ended: each waits as a new trial, with its runs.
 
         Args:
-            counted: whether this was an attempt: not when a user asked for the end, but when the
-                driver was killed, by the candidate perhaps.
+            counted: whether this was an attempt of what had begun: not when a user asked for the
+                end, but when the driver was killed, by the candidate perhaps.
         """
         with self.storage_errors():
             for baselines, study in self._database.studies:
@@ -325,6 +329,7 @@ class Study:
         self, baselines: bool, study: optuna.Study, frozen: FrozenTrial, counted: bool
     ) -> None:
         kept, runs = frozen.user_attrs["candidate"], run_attributes(frozen.user_attrs)
+        counted = counted and frozen.user_attrs.get("begun", False)
         attempt = (kept["attempt"] if len(runs) == kept["carried"] else 0) + counted
         reason = f"driver stopped {ATTEMPTS} times while it ran, and no run finished meanwhile"
         storage, own = self._database.storage, frozen._trial_id

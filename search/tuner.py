@@ -187,7 +187,9 @@ class _Driver(_Unsaved, Searcher):
             return
         self.heard[trial_id] = number
         trial, message = self.launched[trial_id].number, json.loads(text)
-        if "run" in message:
+        if "begun" in message:
+            self.study.begin(trial)
+        elif "run" in message:
             self.study.add_run(trial, run_from_json(message["run"]))
         elif "points" in message:
             self.epochs[trial_id] = result["epoch"]
@@ -329,6 +331,7 @@ def _train(config: dict[str, Any], training: Training) -> None:
 
     finished = tuple(run_from_json(run) for run in json.loads(config["runs"]))
     job = Job(config["expression"], gated=not config["baseline"], finished=finished)
+    send({"begun": True})
     try:
         outcome = train_candidate(training, job, on_run, on_epoch)
     except TaskError as error:
