@@ -47,7 +47,7 @@ from search.space.settings import Space
 
 __all__ = ["Launch", "Proposal", "Study", "open_study", "read_trials"]
 
-ATTEMPTS = 3
+ATTEMPTS = 10
 """How often a trial may be cut off without finishing one more run before it is given up."""
 ALIKE = 3
 """So many failures with one reason, before anything worked, end the search: the task is wrong."""
