@@ -49,7 +49,7 @@ from search.space.settings import Space
 
 __all__ = ["Launch", "Proposal", "Study", "open_study", "read_trials"]
 
-ATTEMPTS = 3
+ATTEMPTS = 10
 """How often a trial may be cut off without finishing one more run before it is given up."""
 ALIKE = 3
 """So many failures with one reason, before anything worked, end the search: the task is wrong."""
@@ -233,6 +233,10 @@ class Study:
 
     # --- what is told ----------------------------------------------------------------------------
 
+    def begin(self, number: int) -> None:
+        """A worker has the candidate in its hands: from here on, a killed driver is an attempt."""
+        self._asked[number].set_user_attr("begun", True)
+
     def add_run(self, number: int, run: Run) -> None:
         """Write a run that ended."""
         self._asked[number].set_user_attr(run_key(run), to_json(run))
@@ -319,8 +323,8 @@ class Study:
         """Let go of all trials that have not ended: each waits as a new trial, with its runs.
 
         Args:
-            counted: whether this was an attempt: not when a user asked for the end, but when the
-                driver was killed, by the candidate perhaps.
+            counted: whether this was an attempt of what had begun: not when a user asked for the
+                end, but when the driver was killed, by the candidate perhaps.
         """
         with self.storage_errors():
             for baselines, study in self._database.studies:
@@ -343,6 +347,7 @@ class Study:
         self, baselines: bool, study: optuna.Study, frozen: FrozenTrial, counted: bool
     ) -> None:
         kept, runs = frozen.user_attrs["candidate"], run_attributes(frozen.user_attrs)
+        counted = counted and frozen.user_attrs.get("begun", False)
         attempt = (kept["attempt"] if len(runs) == kept["carried"] else 0) + counted
         reason = f"driver stopped {ATTEMPTS} times while it ran, and no run finished meanwhile"
         storage, own = self._database.storage, frozen._trial_id

@@ -189,7 +189,9 @@ class _Driver(_Unsaved, Searcher):
             return
         self.heard[trial_id] = number
         trial, message = self.launched[trial_id].number, json.loads(text)
-        if "run" in message:
+        if "begun" in message:
+            self.study.begin(trial)
+        elif "run" in message:
             self.study.add_run(trial, run_from_json(message["run"]))
         elif "points" in message:
             self.epochs[trial_id] = result["epoch"]
@@ -333,6 +335,7 @@ def _train(config: dict[str, Any], training: Training) -> None:
     seeds, rate, budget, task = json.loads(config["again"])
     gated = not config["baseline"]
     job = Job(config["expression"], gated, finished, tuple(seeds), rate, budget, task)
+    send({"begun": True})
     try:
         outcome = train_candidate(training, job, on_run, on_epoch)
     except TaskError as error:

@@ -290,15 +290,25 @@ def test_a_candidate_that_kills_the_driver_is_given_up(make_space: MakeSpace):
     study = opened(space)
     baselines_trained(study)
     launch: Launch | None = launched(study)
-    for _ in range(ATTEMPTS - 1):
+    for _ in range(ATTEMPTS):
+        assert launch is not None
+        study.begin(launch.number)
         study = opened(space)
         launch = study.next_waiting()
-        assert launch is not None
-    study = opened(space)
-    assert study.next_waiting() is None
+    assert launch is None
     (failed,) = [t for t in reread(study) if t.origin == "search"]
     assert failed.state == "failed" and "no run finished" in failed.reason
     assert study.trained() == 1
+
+
+def test_one_that_no_worker_had_begun_is_not_given_up(make_space: MakeSpace):
+    space = make_space()
+    study = opened(space)
+    baselines_trained(study)
+    launched(study)
+    for _ in range(2 * ATTEMPTS):
+        study = opened(space)
+        assert study.next_waiting() is not None
 
 
 def test_one_that_makes_progress_is_not_given_up(make_space: MakeSpace):
@@ -308,6 +318,7 @@ def test_one_that_makes_progress_is_not_given_up(make_space: MakeSpace):
     launch: Launch | None = launched(study)
     for seed in range(2 * ATTEMPTS):
         assert launch is not None
+        study.begin(launch.number)
         study.add_run(launch.number, run(seed=seed))
         study = opened(space)
         launch = study.next_waiting()
