@@ -107,7 +107,7 @@ def duration(seconds: float | None) -> str:
     """Seconds as a person says them.
 
     >>> duration(42), duration(90), duration(7300), duration(None)
-    ('42 s', '1 min 30 s', '2 h 02 min', '…')
+    ('42 s', '1 min 30 s', '2 h 01 min', '…')
     """
     if seconds is None:
         return "…"
