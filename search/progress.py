@@ -107,7 +107,7 @@ def duration(seconds: float | None) -> str:
     """Seconds as a person says them.
 
     >>> duration(42), duration(90), duration(7300), duration(None)
-    ('42 s', '1 min 30 s', '2 h 02 min', '…')
+    ('42 s', '1 min 30 s', '2 h 01 min', '…')
     """
     if seconds is None:
         return "…"
@@ -168,8 +168,11 @@ def line(trial: Trial, standing: Standing, goal: Goal) -> str:
     place = places[trial.origin]
     if trial.state == "complete":
         where = " on the test split" if trial.origin == "finalist" else ""
-        where += f" of {trial.task}" if trial.task else ""
-        result = f"{goal.written(trial.score)}{where} at rate {trial.best_rate:g}"
+        score = goal.written(trial.score)
+        if trial.task:  # it has a metric of its own
+            where += f" of {trial.task}"
+            score = f"{trial.environment.get('metric', 'score')} {trial.score:.4g}"
+        result = f"{score}{where} at rate {trial.best_rate:g}"
     else:
         result = f"{trial.state} ({trial.reason})" if trial.reason else trial.state
     what = f"{trial.name}: {trial.expression}" if trial.name else trial.expression

@@ -453,6 +453,8 @@ def test_finalists_are_counted_as_they_are_shown():
     assert goal.trials == 8
     text = line(ended[-1], now, goal)
     assert text.startswith("finalist 1/4  95.00 % on the test split at rate 0.1  x * sigmoid(x)")
+    other = replace(ended[-1], task="text", score=1.5, environment={"metric": "loss"})
+    assert "loss 1.5 on the test split of text at rate 0.1" in line(other, now, goal)
 
 
 # --- real searches -------------------------------------------------------------------------------

@@ -174,6 +174,11 @@ CASES: dict[str, tuple[list[Trial], ReportSettings, tuple[str, ...]]] = {
         SETTINGS,
         ("#2, #3 share the last finalist's search score; the lower numbers went on.",),
     ),
+    "baselines that are equal in the search": (
+        [replace(BASE[0], score=0.97), BASE[1], again(FIRST, around(0.97))],
+        SETTINGS,
+        ("ReLU, GELU share the best baseline's search score; ReLU is the first by number.",),
+    ),
     "a baseline that diverged everywhere in the search": (
         [*BASE, swept(9, 0.9, 0.01, unstable=0.0, origin="baseline", name="elu",
                       expression="x", noise=0.0), again(FIRST, around(0.97))],

@@ -87,14 +87,14 @@ def leaderboard_heads(
 def _fresh_heads(scale: Scale, finals: FinalsInfo) -> list[Head]:
     return [
         Head(
-            "fresh score",
+            "fresh",
             "mean ± standard error over seeds that the search never used, on the test split",
             lambda r: Cell(
                 fresh_cell(r, scale), "bad" if r.final and r.final.diverged else "", _key(r.fresh)
             ),
         ),
         Head(
-            "fresh n",
+            "n",
             "fresh seeds behind it",
             lambda r: Cell(str(r.final.n) if r.final else "–", key=r.final.n if r.final else ""),
         ),
@@ -121,7 +121,7 @@ def _effect_cell(effect: Effect | None, scale: Scale) -> Cell:
 def _score_heads(scale: Scale, fresh: bool) -> list[Head]:
     return [
         Head(
-            "search score" if fresh else "score",
+            "search" if fresh else "score",
             "mean ± standard error over seeds at the best rate",
             lambda r: Cell(scale.pair(r.score, r.standard_error), "", _key(r.score)),
         ),

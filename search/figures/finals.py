@@ -155,7 +155,9 @@ def _reference_note(ordered: Sequence[Row], rows: Sequence[Row], reference: Row 
     passed = [row.label for row in rows if row.trial.origin == "baseline"]
     passed = passed[: passed.index(reference.label)]
     if not passed:
-        return ""
+        tied = [row.label for row in baselines if row.score == reference.score]
+        shared = f"{_listed(tied)} share the best baseline's search score"
+        return f"{shared}; {reference.label} is the first by number." if len(tied) > 1 else ""
     why = "but trained to the end with no fresh seed"
     return f"{_listed(passed)} scored better in the search than {reference.label}, {why}."
 
