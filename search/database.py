@@ -303,3 +303,19 @@ def _connect(path: Path) -> tuple[BaseStorage, RDBStorage]:
 def _use_write_ahead_log(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
+
+
+# --- trials that wait ----------------------------------------------------------------------------
+
+
+def count_waiting(study: optuna.Study) -> int:
+    """Trials that are enqueued and not yet launched."""
+    return len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+
+def continues(study: optuna.Study, number: int) -> bool:
+    """Whether a later trial goes on with this one already: the driver was killed in between."""
+    return any(
+        trial.user_attrs.get("candidate", {}).get("continues") == number
+        for trial in study.get_trials(deepcopy=False)
+    )

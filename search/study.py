@@ -26,6 +26,8 @@ from search.database import (
     Database,
     candidate_attribute,
     checked,
+    continues,
+    count_waiting,
     launched,
     open_database,
     read_trials,
@@ -104,7 +106,7 @@ class Study:
         self.release(counted=True)
         enter_baselines(space, database)
         enter_placebos(space, database)
-        self._waiting = {kind: _count_waiting(study) for kind, study in database.studies}
+        self._waiting = {kind: count_waiting(study) for kind, study in database.studies}
         self.trials = {trial.number: trial for trial in records(database)}
 
     # --- what is known ---------------------------------------------------------------------------
@@ -354,7 +356,7 @@ class Study:
         if attempt < ATTEMPTS:
             reason = "driver stopped; goes on in a later trial"
             again = {"attempt": attempt, "carried": len(runs), "continues": frozen.number}
-            if not _continues(study, frozen.number):
+            if not continues(study, frozen.number):
                 attributes = {"candidate": kept | again, **runs}
                 study.enqueue_trial(kept["choices"], user_attrs=attributes)
             storage.set_trial_user_attr(own, "continued", True)
@@ -396,15 +398,3 @@ def open_study(folder: Path, space: Space, maximize: bool) -> Study:
     database = open_database(folder, space, maximize)
     with storage_errors(database.path):
         return Study(space, database, maximize)
-
-
-def _count_waiting(study: optuna.Study) -> int:
-    return len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
-
-
-def _continues(study: optuna.Study, number: int) -> bool:
-    """Whether a later trial goes on with this one already: the driver was killed in between."""
-    return any(
-        trial.user_attrs.get("candidate", {}).get("continues") == number
-        for trial in study.get_trials(deepcopy=False)
-    )

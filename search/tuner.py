@@ -17,7 +17,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 from ray.tune.search import Searcher
 
-from search.environment import available_cpus
+from search.environment import available_cpus, environment_variables
 from search.errors import SearchError, StudyError, TaskError
 from search.orphans import no_orphans
 from search.plan import concurrency
@@ -382,20 +382,10 @@ def _start_ray(folder: Path) -> None:
         raise StudyError(f"Ray does not start: {error_line(error)}") from error
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> AbstractContextManager[None]:
     """Ray's environment variables, for as long as it runs."""
     wanted = dict(_ENVIRONMENT)
     root = Path(__file__).parent.parent
     if "site-packages" not in root.parts:  # a checkout: workers must find it as the driver has
         wanted["PYTHONPATH"] = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    return environment_variables(wanted)

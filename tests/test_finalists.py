@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import csv
-import logging
 import os
 import random
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import pytest
-import ray
 from optuna.trial import TrialState
 
 from search.calibration import placebo_share
@@ -458,22 +455,6 @@ def test_finalists_are_counted_as_they_are_shown():
 
 
 # --- real searches -------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def ray_runs() -> Iterator[None]:
-    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.CRITICAL,
-        object_store_memory=80 * 2**20,
-    )
-    yield
-    ray.shutdown()
-    del os.environ["RAY_CHDIR_TO_TRIAL_DIR"]
 
 
 def words(space: Path, *settings: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import os
 import random
 import signal
@@ -12,11 +11,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 from rich.console import Console
 
 from search.errors import run_cli
@@ -80,22 +77,6 @@ def refused(space: Path, *more: str, capsys: pytest.CaptureFixture[str]) -> list
 
 
 # --- sessions, on one Ray ------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def ray_runs() -> Iterator[None]:
-    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.CRITICAL,
-        object_store_memory=80 * 2**20,
-    )
-    yield
-    ray.shutdown()
-    del os.environ["RAY_CHDIR_TO_TRIAL_DIR"]
 
 
 @pytest.mark.usefixtures("ray_runs")

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import io
-import logging
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
 import optuna
 import pytest
-import ray
 from rich.console import Console
 
 from search.errors import SearchError
@@ -23,6 +19,8 @@ from search.space.space import load_space
 from search.study import Study, open_study, read_trials
 from search.training.candidate import task_of, training_of
 from search.tuner import run_search
+
+pytestmark = pytest.mark.usefixtures("ray_runs")
 
 TESTS = Path(__file__).parent
 
@@ -74,23 +72,6 @@ baselines: [relu, silu]
 learning_rate: {grid: [0.03, 0.3], default: 0.3}
 search: {sampler: random, trials: 6, seed: 1}
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_runs() -> Iterator[None]:
-    """One Ray for all searches of this file; `run_search` takes one that runs."""
-    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.CRITICAL,
-        object_store_memory=80 * 2**20,
-    )
-    yield
-    ray.shutdown()
-    del os.environ["RAY_CHDIR_TO_TRIAL_DIR"]
 
 
 class Lines:

@@ -32,7 +32,7 @@ from search.benchmarks.measured import (
     Timed,
 )
 from search.benchmarks.timing import Prepare, calibrate, interleaved, threads
-from search.environment import available_cpus
+from search.environment import available_cpus, environment_variables
 from search.language.expression import Expression
 from search.language.parser import parse
 
@@ -67,17 +67,11 @@ def measure(plan: Plan) -> Iterator[Measurement]:
 @contextmanager
 def empty_caches() -> Iterator[None]:
     """Inductor compiles everything itself: its seconds are those of a formula never seen."""
-    before = {name: os.environ.get(name) for name in _INDUCTOR}
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        os.environ.update({name: f"{folder}/{name}" for name in _INDUCTOR})
-        try:
-            yield
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        environment_variables({name: f"{folder}/{name}" for name in _INDUCTOR}),
+    ):
+        yield
 
 
 def start_compiler(plan: Plan) -> float | None:

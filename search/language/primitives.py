@@ -4,6 +4,8 @@ A row holds everything the project knows about a function: its derivative rules 
 (over `a`, `b`, `c`, the arguments in order), its float64 reference, its text for every rendering,
 its kinks and its range. Nothing elsewhere names a primitive, save the operators' own syntax.
 
+One table in one file, however long: who adds a function sees all that a row needs beside its kin.
+
 Rules are written so that no unselected or saturated branch can make `0 * inf`: gates carry a stable
 derivative of their own (gompertz' = gumbel_pdf) and every guard is exact in float64.
 """
