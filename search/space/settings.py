@@ -126,13 +126,14 @@ class Space:
     def definition(self) -> dict[str, Any]:
         """What identifies the study, as JSON values: a change of it is another study.
 
-        The number of trials, finalists, placebos, the resources, the device, the batching and where
-        the data lie are left out.
+        The number of trials, finalists, placebos, the resources, the device, the batching, what is
+        compiled and where the data lie are left out.
         """
         kept = self.resolved()
         for key in ("finalists", "placebos", "resources", "device", "batching", "data_root"):
             del kept[key]
         kept["search"] = {k: v for k, v in kept["search"].items() if k != "trials"}
+        kept["recipe"] = {k: v for k, v in kept["recipe"].items() if k != "compile"}
         # The first rule is the start, and the order of keys is lost in a comparison of mappings.
         return kept | {"start": self.grammar.start if self.grammar else None}
 

@@ -26,6 +26,7 @@ from search.tasks.checks import (
     one_of,
     optional,
     several,
+    switch,
     truth,
     whole,
 )
@@ -86,6 +87,9 @@ class Recipe:
     """Weight of the activations' own penalties in the loss."""
     loss_bound: float = 1e3
     """A training loss above it ends the run as diverged."""
+    compile: Literal["off", "auto", "inductor", "cudagraphs"] = "off"
+    """How a step is computed (see `search.training.compiled`); no figure depends on it but by
+    round-off. `auto`: compiled where a study's timing says that it pays."""
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -157,6 +161,7 @@ _RECIPE_RULES: dict[str, Rule] = {
     "amp": optional(one_of("bfloat16", "float16")),
     "penalty": number(0),
     "loss_bound": number(0, above=True),
+    "compile": switch("auto", "inductor", "cudagraphs"),
 }
 
 

@@ -93,6 +93,12 @@ def training_of(space: Space, task: Task) -> Training:
             "device: cuda, and resources.gpu is 0; expected a share of a GPU for each trial, such"
             " as 0.25 for four at once"
         )
+    device = "cuda" if resources.gpu and space.device != "cpu" else "cpu"
+    if device == "cpu" and space.recipe.get("compile") == "cudagraphs":
+        raise StudyError(
+            "recipe.compile: cudagraphs needs a GPU, and trials run on the CPU; expected inductor,"
+            " auto or off, or resources.gpu"
+        )
     return Training(
         task=space.task,
         folder=space.source.parent.resolve(),
@@ -101,7 +107,7 @@ def training_of(space: Space, task: Task) -> Training:
         data_root=space.data_root,
         grid=Grid(rates.grid, rates.default, space.seeds, rates.extend, task.maximize),
         by_loss=space.by_loss,
-        device="cuda" if resources.gpu and space.device != "cpu" else "cpu",
+        device=device,
         threads=max(1, int(resources.cpu)),
         in_step=space.search.stopping is not None,
     )
@@ -364,7 +370,8 @@ def _gate(prepared: Prepared, make_activation: MakeActivation, grid: Grid) -> st
     def start(recipe: Recipe, rate: float) -> Run:
         return drain(_start(prepared, make_activation, recipe, rate, grid.seeds[0]))
 
-    return gate_in_training(start, prepared.recipe, tuple(rates), prepared.constant)
+    short = replace(prepared.recipe, compile="off")  # a compiler takes longer
+    return gate_in_training(start, short, tuple(rates), prepared.constant)
 
 
 def _cost(prepared: Prepared, make_activation: partial[Activation]) -> StepCost:
