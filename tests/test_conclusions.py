@@ -12,14 +12,14 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from search.calibration import placebo_share, shrinkage
-from search.comparison import Comparison, Outcomes, compare
 from search.figures import style
 from search.figures.conclusions import conclusions, placebo_text, shrinkage_text
 from search.figures.critical_difference import critical_difference_info, draw_critical_difference
 from search.figures.effects import draw_effects, effects_info
 from search.figures.notation import Scale
-from search.ranks import RankComparison, compare_ranks
+from search.statistics.calibration import placebo_share, shrinkage
+from search.statistics.comparison import Comparison, Outcomes, compare
+from search.statistics.ranks import RankComparison, compare_ranks
 from tests.records_cases import settings
 
 SEEDS = range(10)

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from search.calibration import placebo_share
 from search.errors import SpaceError
 from search.figures.finals import finals_info
 from search.figures.leaderboard import leaderboard_info
@@ -30,6 +29,7 @@ from search.records import Point, Run, Trial, to_json, trial_from_json
 from search.run import main
 from search.space.settings import Finalists, Space
 from search.space.space import load_space
+from search.statistics.calibration import placebo_share
 from search.study import Launch, Study, open_study, read_trials
 from search.training.candidate import (
     Job,

@@ -7,9 +7,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from search.calibration import PlaceboShare, ShrinkageSummary
-from search.comparison import Claim, Comparison, Effect
 from search.figures.notation import Scale, count_text, p_text
+from search.statistics.calibration import PlaceboShare, ShrinkageSummary
+from search.statistics.comparison import Claim, Comparison, Effect
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def gain_scale(found: Comparison, scale: Scale) -> Scale:
 def conclusion(
     effect: Effect, found: Comparison, scale: Scale, cost: float | None = None
 ) -> Conclusion:
-    """The sentence and its notes. It claims no more than `search.comparison` does."""
+    """The sentence and its notes. It claims no more than `search.statistics.comparison` does."""
     write = {"better": _claimed, "worse": _claimed, "undecided": _undecided, "untested": _untested}
     text = write[effect.claim](effect, found, scale)
     price = "" if cost is None else f"; {cost:.2f}× its cost"

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from search.calibration import PlaceboShare, ShrinkageSummary, placebo_share, shrinkage
-from search.comparison import Comparison, Effect, compare
 from search.figures.conclusions import Conclusion, conclusions, placebo_text, shrinkage_text
 from search.figures.critical_difference import CriticalDifferenceInfo
 from search.figures.effects import EffectsInfo, effects_info
@@ -15,6 +13,8 @@ from search.figures.leaderboard import LeaderboardInfo, Row, leaderboard_info
 from search.figures.notation import count_text
 from search.figures.settings import ReportSettings
 from search.records import Trial
+from search.statistics.calibration import PlaceboShare, ShrinkageSummary, placebo_share, shrinkage
+from search.statistics.comparison import Comparison, Effect, compare
 
 Pairs = dict[str, tuple[float | None, float | None]]
 """Search score and fresh score by label."""

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from search.inference import (
+from search.records import Run
+from search.statistics.descriptive import mean, rate_key, standard_error
+from search.statistics.inference import (
     LEVEL,
     Interval,
     bca_interval,
@@ -21,8 +23,6 @@ from search.inference import (
     seeds_needed,
     sign_flip_test,
 )
-from search.records import Run
-from search.statistics import mean, rate_key, standard_error
 
 Outcomes = Mapping[int, float | None]
 """Score by seed; None where the run diverged."""
