@@ -45,7 +45,7 @@ def with_compile(rest: dict[str, Any], way: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("case", FEW)
 def test_the_traced_step_has_the_gradients_of_the_eager_one(case: str):
-    """Through torch.compile's own transformations, without the half minute of its code generator."""
+    """Through all of torch.compile but its code generator, which takes half a minute."""
     task, splits, options, formula, recipe = CASES[case]
     rest = settings(task, options, **recipe)
     batch = _Batch(

@@ -168,7 +168,7 @@ class _Batch:
 
     def _compile(self) -> None:
         """Compile the step for the batch's size; once members have left, it runs as it is."""
-        data = MemberBatches(self.splits.train, self.recipe, [m.key[1] for m in self.members])
+        data = MemberBatches(self.splits.train, self.recipe, self.batches.seeds)
         data.begin()
         self.stacked.model.train()
         try:

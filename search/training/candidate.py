@@ -71,6 +71,8 @@ class Training:
     threads: int = 1
     at_once: int = 1
     """How many runs train in one program (see `search.training.planner`); 1: the plain loop."""
+    processes: int | None = None
+    """How many trials run side by side; None: as many as the resources let."""
     in_step: bool = False
     """Whether all runs of the grid advance together, so that a scheduler can compare epochs."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from ray import tune
 
 from search.errors import SearchError, StudyError
-from search.plan import concurrency
+from search.plan import side_by_side
 from search.progress import Display, Goal
 from search.proposals import Gate, Proposals
 from search.stopping import Stopped, stop_signals
@@ -47,12 +47,13 @@ def run_search(
     with ExitStack() as stack:
         display = stack.enter_context(show(goal))
         folder, cpus, gpus = stack.enter_context(running_ray())
-        concurrent = concurrency(study.space.resources, cpus, gpus)
+        resources = study.space.resources
+        concurrent, gpu = side_by_side(resources, training.processes, cpus, gpus)
         goal = replace(goal, concurrent=concurrent)
         asked = stack.enter_context(stop_signals())
         driver = Driver(study, Proposals(study, gate), goal, display, asked)
         try:
-            _tuner(driver, training, epochs, concurrent, folder).fit()
+            _tuner(driver, training, epochs, concurrent, gpu, folder).fit()
             study.accept_failures()
         except (Stopped, SearchError):
             with suppress(StudyError):  # what cannot be written now is released when it goes on
@@ -62,10 +63,10 @@ def run_search(
 
 
 def _tuner(
-    driver: Driver, training: Training, epochs: int, concurrent: int, folder: Path
+    driver: Driver, training: Training, epochs: int, concurrent: int, gpu: float, folder: Path
 ) -> tune.Tuner:
     resources = driver.study.space.resources
-    wanted = {"cpu": resources.cpu} | ({"gpu": resources.gpu} if resources.gpu else {})
+    wanted = {"cpu": resources.cpu} | ({"gpu": gpu} if gpu else {})
     return tune.Tuner(
         tune.with_resources(partial(train_trial, training=training), wanted),
         tune_config=tune.TuneConfig(
