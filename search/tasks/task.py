@@ -30,6 +30,7 @@ from search.tasks.checks import (
     truth,
     whole,
 )
+from search.tasks.residence import too_large
 from search.tasks.user_file import load_user_file
 
 MakeActivation = Callable[[], nn.Module]
@@ -53,6 +54,10 @@ class Splits:
     test: Split
     outputs: int = 0
     """What a model must return for a sample: classes, characters or regressed values."""
+    stream: bool | None = None
+    """Whether `train` stays where it is and its batches are streamed to the device; None: where it
+    takes more than a quarter of the device's memory. Its tensors may then be files'
+    (`torch.from_file`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,12 +235,16 @@ def _owners(task: Task, name: str) -> str:
 
 
 def splits_to(splits: Splits, device: torch.device | str) -> Splits:
-    """The splits on a device; parts that are there already are not copied."""
+    """The splits on a device, but for a training part that is streamed; parts that are there
+    already are not copied."""
+    stream = splits.stream
+    if stream is None:
+        stream = too_large((splits.train.inputs, splits.train.targets), torch.device(device))
     parts = {}
-    for part in ("train", "validation", "test"):
+    for part in ("validation", "test") if stream else ("train", "validation", "test"):
         split: Split = getattr(splits, part)
         parts[part] = Split(split.inputs.to(device), split.targets.to(device))
-    return replace(splits, **parts)
+    return replace(splits, stream=stream, **parts)
 
 
 def find_task(name_or_path: str, relative_to: Path | None = None) -> Task:

@@ -139,7 +139,7 @@ class _Batch:
         self.stacked = stack_models([models[seed] for seed in seeds], seeds, device)
         self.losses = losses_of(task, splits, recipe)
         self.precision = precision_of(recipe.amp, device)
-        self.batches = MemberBatches(splits.train, recipe, seeds)
+        self.batches = MemberBatches(splits, recipe, seeds, device)
         self._try()
         self.optimizer = make_stacked_optimizer(
             self.stacked.stored,
@@ -160,15 +160,16 @@ class _Batch:
         with naming_layers(self.stacked.model), self.stacked.untouched():
             self.stacked.model.train()
             self.stacked.streams.seed(0)
-            losses = self._forward(splits.inputs[index], splits.targets[index])
+            data = splits.inputs[index].to(self.device), splits.targets[index].to(self.device)
+            losses = self._forward(*data)
             self.stacked.leave_out_unused(losses)
             self.stacked.model.eval()
             with torch.no_grad():
-                self.stacked(splits.inputs[:2], shared=True)
+                self.stacked(splits.inputs[:2].to(self.device), shared=True)
 
     def _compile(self) -> None:
         """Compile the step for the batch's size; once members have left, it runs as it is."""
-        data = MemberBatches(self.splits.train, self.recipe, self.batches.seeds)
+        data = MemberBatches(self.splits, self.recipe, self.batches.seeds, self.device)
         data.begin()
         self.stacked.model.train()
         try:

@@ -28,6 +28,7 @@ from search.training.augment import augment
 from search.training.compiled import Recorded
 from search.training.optimizers import make_optimizer, penalties, set_rate
 from search.training.schedules import rate_factor
+from search.training.streaming import streamed
 from search.training.streams import (
     AUGMENTATION,
     INITIAL,
@@ -124,7 +125,7 @@ def run_epochs(
         began = time.perf_counter()
         with seeded(stream_seed(seed, LAYERS, step), device):
             model.train()
-            batches = epoch_batches(splits.train, recipe, order, draws, steps - step)
+            batches = epoch_batches(splits, recipe, order, draws, steps - step, device)
             losses, problem = train_epoch(update, batches, step, recipe.loss_bound, device)
         seconds += time.perf_counter() - began
         step += len(losses)
@@ -161,7 +162,7 @@ def initial_model(
     with seeded(stream_seed(seed, INITIAL), device):
         model = task.build(make_activation, splits, **options).to(device)
         with torch.no_grad():
-            model.eval()(splits.train.inputs[:2])
+            model.eval()(splits.train.inputs[:2].to(device))
     return model
 
 
@@ -176,14 +177,25 @@ def count_steps(samples: int, recipe: Recipe) -> int:
 
 
 def epoch_batches(
-    split: Split, recipe: Recipe, order: torch.Generator, draws: torch.Generator, at_most: int
+    splits: Splits,
+    recipe: Recipe,
+    order: torch.Generator,
+    draws: torch.Generator,
+    at_most: int,
+    device: torch.device,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The epoch's batches (inputs, targets) in a fresh order, augmented."""
+    """The epoch's batches (inputs, targets) of the training part in a fresh order, augmented."""
+    split = splits.train
     count = len(split.targets)
     numbers = torch.randperm(count, generator=order).to(split.targets.device)
     full = max(1, count // recipe.batch_size)
-    for batch in numbers.split(recipe.batch_size)[: min(full, at_most)]:
-        yield augment(split.inputs[batch], recipe.augmentation, draws), split.targets[batch]
+    chosen = numbers.split(recipe.batch_size)[: min(full, at_most)]
+    if splits.stream:
+        batches = streamed(split, chosen, device)
+    else:
+        batches = ((split.inputs[batch], split.targets[batch]) for batch in chosen)
+    for inputs, targets in batches:
+        yield augment(inputs, recipe.augmentation, draws), targets
 
 
 def train_epoch(

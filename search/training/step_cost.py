@@ -49,9 +49,9 @@ def measure_step_cost(
     """
     device, recipe = torch.device(device), replace(recipe, compile="off")
     splits = splits_to(splits, device)
-    inputs = splits.train.inputs[: recipe.batch_size]
+    inputs = splits.train.inputs[: recipe.batch_size].to(device)
     inputs = augment(inputs, recipe.augmentation, generator(0, AUGMENTATION))
-    targets = splits.train.targets[: recipe.batch_size]
+    targets = splits.train.targets[: recipe.batch_size].to(device)
     clocks: list[Callable[[], float]] = []
     for make in (make_activation, make_composed, nn.ReLU, nn.Identity):
         model = initial_model(task, splits, make, options, seed=0, device=device).train()
