@@ -41,9 +41,7 @@ def test_a_plain_run_that_streams_is_the_resident_one():
     rest = settings(task, options, **recipe) | {"learning_rate": 0.03, "seed": 1}
     make = partial(Activation, formula)
     runs = [
-        drain(
-            run_epochs(task, replace(splits, stream=stream), partial(Activation, formula), **rest)
-        )
+        drain(run_epochs(task, replace(splits, stream=stream), make, **rest))
         for stream in (False, True)
     ]
     assert curves(runs[:1]) == curves(runs[1:]) and runs[0].state == "complete"
