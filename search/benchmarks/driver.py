@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from itertools import product
 from pathlib import Path
@@ -171,7 +171,7 @@ def _unit(text: str) -> float:
 
 
 def _resumed(folder: Path, space: Space, task: Task) -> None:
-    more = load_space(folder / "space.yaml", [f"search.trials={space.search.trials + 1}"])
+    more = replace(space, search=replace(space.search, trials=space.search.trials + 1))
     study = open_study(folder, more, task.maximize)
     _next(Proposals(study, _gate, seconds=float("inf")))
     study.close()
