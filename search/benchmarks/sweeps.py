@@ -211,12 +211,19 @@ def _row(case: str, way: str, runs: int, plan: _Plan, rounds: Sequence[Sequence[
         case,
         way,
         runs,
-        tuple(sum(m.steps for m in done) / max(m.training for m in done) for done in rounds),
+        tuple(_speed(plan, done) for done in rounds),
         tuple(max(m.whole for m in done) / plan.sweeps for done in rounds),
         max(sum(m.memory for m in done) for done in rounds),
         len(plan.parts),
         plan.picked,
     )
+
+
+def _speed(plan: _Plan, done: Sequence[Measured]) -> float:
+    """Of processes with a sweep each the sum: the one that ends first begins another trial."""
+    if plan.sweeps > 1:
+        return sum(m.steps / m.training for m in done)
+    return sum(m.steps for m in done) / max(m.training for m in done)
 
 
 # --- in a process of its own ---------------------------------------------------------------------
