@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from search.activation import Activation
 from search.errors import SpaceError
-from search.records import Epoch, Key, Run
+from search.records import Key, Member, Run, SharedEpoch
 from search.space.space import load_space
 from search.tasks.digits import TASK as DIGITS
 from search.tasks.task import (
@@ -35,7 +35,7 @@ from search.training.loop import run_epochs
 from search.training.memory import halving, in_batches, out_of_memory
 from search.training.planner import Choice, plan_batching, planned
 from search.training.stacked import BatchingError
-from search.training.sweep import Grid, drain
+from search.training.sweep import Grid, SharedEpochs, drain
 
 HERE = Path(__file__).parent
 CLOSE = 64 * torch.finfo(torch.float32).eps
@@ -409,28 +409,30 @@ def test_epochs_of_a_batched_sweep_are_told(at_once: int):
 def test_out_of_memory_halves_the_batch_and_every_run_ends_once():
     tried: list[int] = []
 
-    def fits_three(keys: Sequence[Key]) -> Iterator[Epoch]:
-        tried.append(len(keys))
-        if len(keys) > 3:
+    def fits_three(members: Sequence[Member]) -> SharedEpochs:
+        tried.append(len(members))
+        if len(members) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        yield Epoch({}, tuple(Run(rate, seed, "complete", score=1.0) for rate, seed in keys))
+        runs = {(c, r, seed): Run(r, seed, "complete", score=1.0) for c, r, seed in members}
+        yield SharedEpoch({}, runs)
 
-    keys = [(0.1, seed) for seed in range(10)]
-    runs = [run for epoch in halving(fits_three, keys) for run in epoch.ended]
+    members = [(0, 0.1, seed) for seed in range(10)]
+    runs = [run for epoch in halving(fits_three, members) for run in epoch.ended.values()]
     assert [run.seed for run in runs] == list(range(10))
     assert tried == [10, 5, 3, 2, 5, 3, 2]
     tried.clear()
-    list(in_batches(fits_three, keys, 3))
+    list(in_batches(fits_three, members, 3))
     assert tried == [2, 3, 2, 3]
 
 
 def test_one_run_that_does_not_fit_is_an_error():
-    def never(keys: Sequence[Key]) -> Iterator[Epoch]:
+    def never(members: Sequence[Member]) -> SharedEpochs:
         raise torch.OutOfMemoryError("CUDA out of memory")
-        yield Epoch({})
+        yield SharedEpoch({})
 
-    with pytest.raises(torch.OutOfMemoryError):
-        list(halving(never, [(0.1, 0), (0.1, 1)]))
+    for abreast in (False, True):
+        with pytest.raises(torch.OutOfMemoryError):
+            list(halving(never, [(0, 0.1, 0), (0, 0.1, 1)], abreast=abreast))
     assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from search.errors import StudyError
 from search.kernels.abreast import forms_abreast
 from search.kernels.formula import compile_batch
 from search.language.parser import parse
-from search.records import Epoch, Key, Point, Run
+from search.records import Key, Member, Point, Run
 from search.space.settings import Space
 from search.tasks.task import (
     MakeActivation,
@@ -32,17 +32,21 @@ from search.tasks.task import (
     longer,
     scored_by_loss,
 )
-from search.training.batched import run_together
+from search.training.batched import of_one, run_members
 from search.training.gate import gate_in_training, worth_a_gate
 from search.training.loop import initial_model, run_epochs
 from search.training.memory import in_batches
 from search.training.optimizers import activations_of
 from search.training.prepared import Prepared, error_line, prepared_task
+from search.training.rungs import steps_spared
 from search.training.stacked import BatchingError
 from search.training.step_cost import StepCost, measure_step_cost
 from search.training.sweep import (
+    AllTogether,
+    Epochs,
     Grid,
     OnEpoch,
+    SharedEpochs,
     Together,
     best_rate,
     drain,
@@ -99,7 +103,9 @@ def training_of(space: Space, task: Task) -> Training:
         options=space.options,
         recipe=space.recipe,
         data_root=space.data_root,
-        grid=Grid(rates.grid, rates.default, space.seeds, rates.extend, task.maximize),
+        grid=Grid(
+            rates.grid, rates.default, space.seeds, rates.extend, task.maximize, rates.halving
+        ),
         by_loss=space.by_loss,
         device="cuda" if resources.gpu and space.device != "cpu" else "cpu",
         threads=max(1, int(resources.cpu)),
@@ -146,6 +152,7 @@ class Outcome:
     share: float | None = None
     composed_share: float | None = None
     parameters: int = 0
+    spared: int = 0
     seconds: float = 0.0
     environment: Mapping[str, Any] = field(default_factory=dict)
 
@@ -222,7 +229,9 @@ def _trained(
         finished=job.finished,
         on_run=on_run,
         on_epoch=_before_last(on_epoch, prepared.steps) if training.in_step else None,
+        epochs=prepared.epochs,
     )
+    ended = partial(ended, spared=steps_spared(runs))
     rate = best_rate(runs, grid.maximize, grid.default)
     if rate is None:
         return ended("diverged", why_diverged(runs))
@@ -249,7 +258,8 @@ def _trained_again(
     """A finalist: one rate, frozen, with fresh seeds, and one look at the test part."""
     if not len(prepared.splits.test.targets):
         return ended("failed", f"task {prepared.task.name} has no test split to score finalists on")
-    training = replace(training, in_step=False)
+    grid = replace(training.grid, halving=None)
+    training = replace(training, in_step=False, grid=grid)
 
     def swept(how: Prepared, grid: Grid) -> tuple[Run, ...]:
         finished = [run for run in job.finished if run.seed in grid.seeds]
@@ -314,32 +324,40 @@ def _together(
     if training.at_once < 2:
         return None
     start = partial(_start, prepared, make_activation, prepared.recipe)
-    batch = partial(
-        run_together,
-        prepared.task,
-        prepared.splits,
-        make_activation,
-        options=prepared.options,
-        recipe=prepared.recipe,
-        device=prepared.device,
-        testing=prepared.testing,
-    )
+    abreast = training.in_step or training.grid.halving is not None
+    plainly = partial(in_step if abreast else one_by_one, start)
 
-    plainly = partial(in_step if training.in_step else one_by_one, start)
-
-    def together(keys: Sequence[Key]) -> Iterator[Epoch]:
+    def together(keys: Sequence[Key]) -> Epochs:
         if len(keys) < 2:
             yield from plainly(keys)
             return
         told["batching"] = f"up to {training.at_once} runs at once"
-        batches = in_batches(
-            lambda part: batch(keys=part), keys, training.at_once, abreast=training.in_step
-        )
+        members = [(0, *key) for key in keys]
+        batch = _batch(prepared, [make_activation])
+        batches = in_batches(batch, members, training.at_once, abreast=abreast)
         try:
-            yield from batches
+            yield from of_one(batches)
         except BatchingError as error:
             told["batching"] = f"one by one: {error}"
             yield from plainly(keys)
+
+    return together
+
+
+def _batch(prepared: Prepared, makes: Sequence[MakeActivation]) -> AllTogether:
+    """Trains runs of candidates whose activations differ in their numbers alone."""
+
+    def together(members: Sequence[Member]) -> SharedEpochs:
+        return run_members(
+            prepared.task,
+            prepared.splits,
+            makes,
+            options=prepared.options,
+            recipe=prepared.recipe,
+            members=members,
+            device=prepared.device,
+            testing=prepared.testing,
+        )
 
     return together
 
