@@ -64,13 +64,18 @@ class _Member:
     test: float | None = None
     """The score on the test part."""
 
+    @property
+    def key(self) -> Key:
+        """Its rate and seed."""
+        return self.member[1:]
+
     def run(
         self, state: Literal["complete", "diverged", "pruned"], step: int, reason: str = ""
     ) -> Run:
         last = self.curve[-1] if state == "complete" else None
         return Run(
-            learning_rate=self.member[1],
-            seed=self.member[2],
+            learning_rate=self.key[0],
+            seed=self.key[1],
             state=state,
             reason=reason,
             score=last.score if last else None,
