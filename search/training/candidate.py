@@ -123,6 +123,8 @@ class Job:
     """Of a finalist: how many times as long as in the search its runs are."""
     task: str = ""
     """Of a finalist: another task than the search's, where its rate is yet to be found."""
+    rates: tuple[float, ...] = ()
+    """Of a finalist: those beside its own, which are trained in place of it, for a heatmap."""
 
     @property
     def again(self) -> bool:
@@ -144,6 +146,7 @@ class Outcome:
     cost: float | None = None
     share: float | None = None
     composed_share: float | None = None
+    memory: float | None = None
     parameters: int = 0
     spared: int = 0
     seconds: float = 0.0
@@ -235,6 +238,7 @@ def _trained(
         cost=cost.relative,
         share=cost.share,
         composed_share=cost.composed_share,
+        memory=cost.memory,
     )
 
 
@@ -269,15 +273,19 @@ def _trained_again(
     final = replace(prepared, recipe=longer(prepared.recipe, job.budget), testing=True)
     runs = swept(final, grid_of(training, replace(job, rate=rate)))
     scores = [run.test for run in runs if run.test is not None]
+    if job.rates:  # cells of a heatmap, of which nothing is claimed: their mean stands for them
+        score = fmean(scores) if scores else None
+        return ended("complete" if scores else "diverged", score=score, best_rate=rate)
     if len(scores) < len(runs):
         return ended("diverged", _lost(runs), best_rate=rate)
     return ended("complete", score=fmean(scores), best_rate=rate)
 
 
 def grid_of(training: Training, job: Job) -> Grid:
-    """The runs of a job: the whole sweep, or those of a finalist at its rate."""
+    """The runs of a job: the whole sweep, or those of a finalist at its rates."""
     if job.rate is not None:
-        return Grid((job.rate,), job.rate, job.seeds, extend=False)
+        rates = job.rates or (job.rate,)
+        return Grid(rates, rates[0], job.seeds, extend=False)
     return replace(training.grid, seeds=job.seeds or training.grid.seeds)
 
 
