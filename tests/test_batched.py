@@ -281,6 +281,34 @@ class Replacing(nn.Module):
         return x
 
 
+CALLS = 0
+
+
+class Global(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        global CALLS
+        CALLS += 1
+        return x / CALLS
+
+
+class Counting(nn.Module):
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x / self.calls
+
+
+class Remembering(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(len(x))
+        return x
+
+
 class Recurrent(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -298,8 +326,11 @@ class Random(nn.Module):
 @pytest.mark.parametrize(
     ("layer", "said"),
     [
-        (Branching, r"layer 3 \(Branching\): .*data-dependent"),
-        (Replacing, "buffer mean is replaced"),
+        (Branching, r"layer 3 \(Branching\): data-dependent.*; expected torch.where"),
+        (Replacing, "buffer mean is replaced in the forward pass; expected a change in place"),
+        (Global, r"the file of Global.forward changes 'CALLS' .*; expected a buffer"),
+        (Counting, r"layer 3 \(Counting\) changes 'calls' .*; expected a buffer"),
+        (Remembering, r"layer 3 \(Remembering\) changes 'seen' .*; expected a buffer"),
         (Recurrent, r"layer 3.cell \(LSTM\): "),
         (Random, r"layer 3 \(Random\): .*random"),
     ],
@@ -313,6 +344,13 @@ def test_what_cannot_be_batched_is_told_by_its_layer(layer: type[nn.Module], sai
     with pytest.raises(BatchingError, match=said) as caught:
         together(task, digits(), silu, KEYS, options={}, recipe=Recipe(batch_size=16, epochs=1))
     assert "\n" not in str(caught.value)
+
+
+def test_an_optimizer_without_a_form_for_several_runs_is_told():
+    rest = settings(DIGITS, {})
+    recipe = replace(rest["recipe"], optimizer="lion")  # as a task of the user's own might say
+    with pytest.raises(BatchingError, match=r"recipe.optimizer: lion has no .*; expected sgd or"):
+        together(DIGITS, digits(), silu, KEYS, options=rest["options"], recipe=recipe)
 
 
 OWN = """

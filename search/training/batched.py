@@ -42,6 +42,7 @@ from search.training.loop import (
     test_problem,
 )
 from search.training.member_batches import MemberBatches
+from search.training.member_state import refusing_shared_state
 from search.training.optimizers import decays_by_name
 from search.training.schedules import rate_factor
 from search.training.stacked import BatchingError, naming_layers, stack_models
@@ -178,7 +179,9 @@ class _Batch:
         testing: bool,
     ):
         if recipe.amp == "float16" and device.type == "cuda":
-            raise BatchingError("recipe.amp: float16 scales the loss of each run by itself")
+            raise BatchingError(
+                "recipe.amp: float16 scales the loss of each run by itself; expected bfloat16"
+            )
         self.task, self.splits, self.recipe, self.device = task, splits, recipe, device
         self.members = [_Member(member) for member in members]
         self.testing = testing
@@ -206,7 +209,8 @@ class _Batch:
         """Find out what cannot be batched, and which parameters have no gradient."""
         splits, count = self.splits.train, len(self.members)
         index = torch.arange(min(2, len(splits.targets))).expand(count, -1)
-        with naming_layers(self.stacked.model), self.stacked.untouched():
+        model, shared = self.stacked.model, refusing_shared_state
+        with naming_layers(model), shared(model, self.task.loss), self.stacked.untouched():
             self.stacked.model.train()
             self.stacked.streams.seed(0)
             losses = self._forward(splits.inputs[index], splits.targets[index])
