@@ -26,7 +26,7 @@ from search.tasks.task import MakeActivation, Task
 from search.training.alike import makers, shared_programs
 from search.training.batched import run_members
 from search.training.candidate import Job, Outcome, Training, train_candidate
-from search.training.candidates import groups_of, train_candidates
+from search.training.candidates import MOST, groups_of, train_candidates
 from search.training.loop import initial_model
 from search.training.stacked import stack_models
 from search.training.sweep import Grid
@@ -288,6 +288,12 @@ def test_finalists_of_one_formula_train_together_with_seeds_of_their_own():
         {(0.3, 11)},
     ]
     assert [outcome.score is not None for outcome in outcomes] == [True] * 3
+
+
+def test_a_program_of_many_candidates_trains_in_several_batches():
+    jobs = jobs_of(*(f"x * tanh({1.5 + k} * x)" for k in range(MOST + 2)), "relu(x)")
+    numbers = list(range(MOST + 3))
+    assert groups_of(training(), jobs) == [numbers[:MOST], numbers[MOST:-1], numbers[-1:]]
 
 
 def test_one_that_diverges_or_is_rejected_leaves_the_others():
