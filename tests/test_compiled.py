@@ -24,6 +24,7 @@ from search.training.sweep import drain
 from tests.test_batched import CASES, CLOSE, TOY, digits, settings
 
 KEYS = ((0.003, 0), (0.03, 7))
+MEMBERS = tuple((0, *key) for key in KEYS)
 FEW = ("mlp, AdamW", "mlp, BatchNorm", "cnn, BatchNorm")
 """With clipping, smoothing, buffers, augmentation, and vmap."""
 
@@ -51,10 +52,10 @@ def test_the_traced_step_has_the_gradients_of_the_eager_one(case: str):
     batch = _Batch(
         task,
         splits,
-        partial(Activation, formula),
+        (partial(Activation, formula),),
         rest["options"],
         rest["recipe"],
-        KEYS,
+        MEMBERS,
         torch.device("cpu"),
         False,
     )
@@ -124,10 +125,10 @@ def test_what_depends_on_values_cannot_be_traced():
     batch = _Batch(
         CASES["mlp"][0],
         digits(),
-        partial(Activation, "silu"),
+        (partial(Activation, "silu"),),
         rest["options"],
         rest["recipe"],
-        KEYS,
+        MEMBERS,
         torch.device("cpu"),
         False,
     )
@@ -152,10 +153,10 @@ def test_a_factor_that_is_a_tensor_moves_the_parameters_alike(optimizer: str):
         batch = _Batch(
             task,
             splits,
-            partial(Activation, "silu"),
+            (partial(Activation, "silu"),),
             rest["options"],
             rest["recipe"],
-            KEYS,
+            MEMBERS,
             torch.device("cpu"),
             False,
         )
