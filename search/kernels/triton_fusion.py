@@ -1,26 +1,25 @@
-"""Rewrites of formulas that suit Triton: one exponential or reciprocal where two would do.
+"""Rewrites of formulas that suit Triton, beside those of `fusion.py`.
 
 They may call functions of `triton_functions.py` that the language does not have: `reciprocal`,
-`inside_of`, `reduced_angle`, `sin_at`, `cos_at`, `mish_gate`, `mish_slope`, `mirrored_sigmoid`,
-`logistic_pdf`. A rewrite stays only while every 16-bit input comes out right (tests/interpreted).
+`reduced_angle`, `sin_at`, `cos_at`, `mirrored_sigmoid`. A rewrite stays only while every 16-bit
+input comes out right (tests/interpreted).
 """
 
 from __future__ import annotations
 
 import math
 
+from search.kernels.fusion import fuse_gates, negated
 from search.language.expression import Call, Node, Number, map_nodes, walk
-from search.language.simplify import build
 
 _LOG2_E = math.log2(math.e)
-_ONE = Number(1.0)
 
 
 def fuse(outputs: tuple[Node, ...]) -> tuple[Node, ...]:
     """The outputs of one program, rewritten together: what they share stays shared."""
     outputs = tuple(map_nodes(output, _local) for output in outputs)
     gates = {n for o in outputs for n in walk(o) if isinstance(n, Call) and n.function == "sigmoid"}
-    both = {gate for gate in gates if Call("sigmoid", (_negated(gate.arguments[0]),)) in gates}
+    both = {gate for gate in gates if Call("sigmoid", (negated(gate.arguments[0]),)) in gates}
     densities = {n for o in outputs for n in walk(o) if _is(n, "logistic_pdf")}
     both |= {gate for gate in gates if Call("logistic_pdf", gate.arguments) in densities}
 
@@ -43,37 +42,8 @@ def _local(node: Node) -> Node:
             a == b
         ):
             return Call("mul", (above, Call("reciprocal", (below,))))
-        case Call("mul", (Call("step", (low,)), Call("step", (high,)))) if clip := _clip(low, high):
-            return clip
-        case Call("tanh", (Call("softplus", (inner,)),)):
-            return Call("mish_gate", (inner,))
-        case Call("mul", (left, Call("sigmoid", (inner,)))) if _mish_product(left, inner):
-            return Call("mish_slope", (inner,))
-        case Call("mul", (Call("mul", (g, left)), Call("sigmoid", (inner,)))) if _mish_product(
-            left, inner
-        ):
-            return build("mul", g, Call("mish_slope", (inner,)))
-        case Call("mul", (Call("sigmoid", (left,)), Call("sigmoid", (right,)))) if (
-            _negated(left) == right
-        ):
-            return Call("logistic_pdf", (left,))
         case _:
-            return node
-
-
-def _clip(low: Node, high: Node) -> Node | None:
-    """The slope of a clip, step(a - b) * step(c - a)."""
-    match low, high:
-        case Call("sub", (a, b)), Call("sub", (c, again)) if a == again:
-            return Call("inside_of", (a, b, c))
-        case _:
-            return None
-
-
-def _mish_product(node: Node, inner: Node) -> bool:
-    """Whether a node is (1 - t)(1 + t) of t = tanh(softplus(inner))."""
-    gate = Call("mish_gate", (inner,))
-    return node == Call("mul", (Call("sub", (_ONE, gate)), Call("add", (_ONE, gate))))
+            return fuse_gates(node)
 
 
 def scaled(node: Node, factor: float) -> Node:
@@ -107,10 +77,6 @@ def _has_literal(node: Node) -> bool:
             return _has_literal(left) or isinstance(right, Number)
         case _:
             return False
-
-
-def _negated(node: Node) -> Node:
-    return node.arguments[0] if _is(node, "neg") else Call("neg", (node,))  # type: ignore[union-attr]
 
 
 def _is(node: Node, function: str) -> bool:

@@ -1,0 +1,58 @@
+"""Rewrites of formulas that suit every machine: one exponential or division where two would do.
+
+They call functions that the language does not have: `inside_of` (the slope of a clip), `mish_gate`
+and `mish_slope` (tanh∘softplus and its derivative from one exponential and one division) and
+`logistic_pdf`, sigmoid(a) sigmoid(-a). `c_fusion.py` and `triton_fusion.py` add what suits theirs.
+"""
+
+from __future__ import annotations
+
+from search.language.expression import Call, Node, Number
+from search.language.simplify import build
+
+_ONE = Number(1.0)
+
+
+def fuse_gates(node: Node) -> Node:
+    """One node of a formula whose arguments are rewritten already."""
+    match node:
+        case Call("mul", (Call("step", (low,)), Call("step", (high,)))) if clip := _clip(low, high):
+            return clip
+        case Call("tanh", (Call("softplus", (inner,)),)):
+            return Call("mish_gate", (inner,))
+        case Call("mul", (left, Call("sigmoid", (inner,)))) if _mish_product(left, inner):
+            return Call("mish_slope", (inner,))
+        case Call("mul", (Call("mul", (g, left)), Call("sigmoid", (inner,)))) if _mish_product(
+            left, inner
+        ):
+            return build("mul", g, Call("mish_slope", (inner,)))
+        case Call("mul", (Call("sigmoid", (left,)), Call("sigmoid", (right,)))) if (
+            negated(left) == right
+        ):
+            return Call("logistic_pdf", (left,))
+        case _:
+            return node
+
+
+def _clip(low: Node, high: Node) -> Node | None:
+    """The slope of a clip, step(a - b) * step(c - a)."""
+    match low, high:
+        case Call("sub", (a, b)), Call("sub", (c, again)) if a == again:
+            return Call("inside_of", (a, b, c))
+        case _:
+            return None
+
+
+def _mish_product(node: Node, inner: Node) -> bool:
+    """Whether a node is (1 - t)(1 + t) of t = tanh(softplus(inner))."""
+    gate = Call("mish_gate", (inner,))
+    return node == Call("mul", (Call("sub", (_ONE, gate)), Call("add", (_ONE, gate))))
+
+
+def negated(node: Node) -> Node:
+    """-a of a, a of -a."""
+    match node:
+        case Call("neg", (inner,)):
+            return inner
+        case _:
+            return Call("neg", (node,))
