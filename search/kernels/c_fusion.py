@@ -6,7 +6,7 @@ every 16-bit input comes out as before (tests/test_c_code.py).
 
 from __future__ import annotations
 
-from search.kernels.fusion import fuse_gates
+from search.kernels.fusion import fuse_gates, of_arcsin
 from search.language.expression import Call, Node, Number, map_nodes
 
 FUSED = {
@@ -14,6 +14,7 @@ FUSED = {
     "mish_slope": "mish_slope({0})",
     "logistic_pdf": "logistic_pdf({0})",
     "inside_of": "inside_of({0}, {1}, {2})",
+    "kept_inside": "kept_inside({0}, {1}, {2}, {3})",
     "arcsin_slope": "arcsin_slope({0})",
     "gompertz_power": "gompertz_power({0})",
     "exp_low": "exp_low({0})",
@@ -28,8 +29,10 @@ def fuse(outputs: tuple[Node, ...]) -> tuple[Node, ...]:
 
 def _local(node: Node) -> Node:
     match node:
-        case Call("rsqrt", (Call("max", (product, Number(1e-12))),)) if of := _of_arcsin(product):
-            return Call("arcsin_slope", (of,))
+        case Call("rsqrt", (Call("max", (Call("mul", factors), Number(1e-12))),)) if a := of_arcsin(
+            factors
+        ):
+            return Call("arcsin_slope", (a,))
         case Call("gompertz", arguments):
             return _outer(Call("gompertz_power", arguments))
         case Call("gumbel_pdf", arguments):
@@ -42,12 +45,3 @@ def _local(node: Node) -> Node:
 def _outer(power: Node) -> Node:
     """exp(-exp(-a)) of its inner exponential: apart, so that they come into two loops."""
     return Call("exp_low", (Call("neg", (power,)),))
-
-
-def _of_arcsin(product: Node) -> Node | None:
-    """a, of (1 - a) (1 + a)."""
-    match product:
-        case Call("mul", (Call("sub", (Number(1.0), a)), Call("add", (Number(1.0), b)))) if a == b:
-            return a
-        case _:
-            return None

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from search.kernels.program import Operation, Value
 
 _ARITHMETIC = ("add", "sub", "mul", "div", "neg", "abs", "sign", "sqrt", "rsqrt")
-_CHOICES = ("gt", "ge", "lt", "le", "select", "max", "min", "clip", "step", "relu", "inside_of")
-_SHORT = frozenset((*_ARITHMETIC, *_CHOICES))
+_CHOICES = ("gt", "ge", "lt", "le", "select", "max", "min", "clip", "step", "relu")
+_SHORT = frozenset((*_ARITHMETIC, *_CHOICES, "inside_of", "kept_inside"))
 """Functions of a few instructions."""
 _MOST_KEPT = 3  # arrays between two loops; with more, loading and storing costs what the cut gains
 

@@ -277,17 +277,22 @@ INLINE arcsin_gate(REAL a) {
   return R(0.5) + ASIN(at_most(at_least(a, minus_one), plus_one)) * (R(1) / PI);
 }
 
-/* tanh(softplus(a)) = w / (w + 2), w = n (n + 2), n = exp(a), and its derivative 4 n (n + 1) /
- * (w + 2)^2. Beyond the bound they are 1 and below 1e-34, and w does not overflow. */
+/* tanh(softplus(a)) = n (n + 2) / d, d = n (n + 2) + 2, n = exp(a), and its derivative
+ * 4 n (n + 1) / d^2. Beyond the bound they are 1 and below 1e-34, and d does not overflow. */
 INLINE mish_power(REAL a) { return exp_low(at_most(a, mish_highest)); }
 INLINE mish_gate(REAL a) {
   REAL n = mish_power(a), w = n * (n + R(2));
   return w * (R(1) / (w + R(2)));
 }
 INLINE mish_slope(REAL a) {
-  REAL n = mish_power(a), w = n * (n + R(2)), r = R(1) / (w + R(2));
-  REAL slope = (R(4) * n * r) * (n * r + r);
+  REAL n = mish_power(a), r = R(1) / (n * (n + R(2)) + R(2));
+  REAL share = n * r, slope = (R(4) * share) * (share + r);
   return !SINGLE && a > mish_highest ? R(0) : slope; /* float32 leaves infinity to double */
+}
+
+/* A factor times the slope of a clip. */
+INLINE kept_inside(REAL factor, REAL a, REAL b, REAL c) {
+  return a <= b ? R(0) : (a >= c ? R(0) : factor);
 }
 
 /* The slope of a clip: 1 inside, 0 at and beyond the ends, NaN for NaN. */
