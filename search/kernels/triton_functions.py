@@ -252,9 +252,8 @@ def arctan_of_unit(r):
 
 @triton.jit
 def arctan(a):
-    # 1 + |size - 1| is size where that is above 1, and never so small that ptxas must scale it.
     size = tl.abs(a)
-    inverse = reciprocal(1.0 + tl.abs(size - 1.0))
+    inverse = reciprocal(size)
     angle = arctan_of_unit(tl.where(size > 1.0, inverse, size))
     return with_sign(tl.where(size > 1.0, 1.5707963267948966 - angle, angle), a)
 
@@ -263,7 +262,7 @@ def arctan(a):
 def arctan_gate(a):
     # 1/2 + arctan(a)/pi; for a < -1 it is arctan(1/|a|)/pi, which does not cancel.
     size = tl.abs(a)
-    inverse = reciprocal(1.0 + tl.abs(size - 1.0))
+    inverse = reciprocal(size)
     angle = arctan_of_unit(tl.where(size > 1.0, inverse, size)) * 0.3183098861837907
     outside = tl.where(a < 0.0, angle, 1.0 - angle)
     inside = 0.5 + tl.where(a < 0.0, -angle, angle)

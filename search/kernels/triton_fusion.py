@@ -41,12 +41,11 @@ def _local(node: Node) -> Node:
             return Call(f"{wave}_at", (Call("reduced_angle", (argument,)),))
         case Call("div", (Number(1.0), divisor)):
             return Call("reciprocal", (divisor,))
-        # Its divisor overflows only where the quotient is far below every tolerance. What ptxas
-        # knows to be no subnormal number it need not scale: one instruction for five.
+        # Its divisor overflows only where the quotient is far below every tolerance.
         case Call("div", (above, Call("add", (Number(1.0), Call("mul", (a, b)))) as below)) if (
             a == b
         ):
-            return Call("mul", (above, Call("reciprocal", (_call("max", below, 1.0),))))
+            return Call("mul", (above, Call("reciprocal", (below,))))
         case Call("max", (Call("mul", factors), Number() as least)) if a := of_arcsin(factors):
             # One fused multiply-add, rounded once.
             return Call("max", (_call("sub", 1.0, _call("mul", a, a)), least))
