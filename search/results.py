@@ -30,6 +30,8 @@ from search.space.settings import Space
 from search.tasks.task import Task, options_with, recipe_with
 
 LOCK = "study.lock"
+PATIENCE = 0.5
+"""Seconds to wait for the lock: `in_use` holds it for an instant."""
 
 
 @contextmanager
@@ -39,7 +41,7 @@ def claimed(folder: Path) -> Iterator[None]:
     Raises:
         StudyError: another process has it, or it cannot be written.
     """
-    lock = FileLock(folder / LOCK, timeout=0)
+    lock = FileLock(folder / LOCK, timeout=PATIENCE)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -52,6 +54,21 @@ def claimed(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a search is writing in the folder."""
+    if not (folder / LOCK).is_file():
+        return False
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    except OSError:
+        return False  # not ours to lock: nobody of this user writes there
+    lock.release()
+    return False
 
 
 def set_aside(folder: Path) -> Path | None:

@@ -31,6 +31,7 @@ from search.database import (
     launched,
     open_database,
     read_trials,
+    reading,
     record_attribute,
     record_number,
     records,
@@ -43,6 +44,7 @@ from search.errors import StudyError
 from search.finalists import Entry, entries
 from search.language.fingerprint import fingerprint
 from search.records import Origin, Point, Run, Trial, to_json
+from search.sealing import sealed
 from search.space.grammar import Candidate
 from search.space.settings import Space
 
@@ -248,7 +250,7 @@ class Study:
 
     def add_run(self, number: int, run: Run) -> None:
         """Write a run that ended."""
-        self._asked[number].set_user_attr(run_key(run), to_json(run))
+        self._asked[number].set_user_attr(run_key(run), sealed(to_json(run)))
         trial = self.trials[number]
         self.trials[number] = replace(trial, runs=(*trial.runs, run))
 
@@ -384,5 +386,5 @@ def open_study(folder: Path, space: Space, maximize: bool) -> Study:
         StudyError: the folder has another study, or its database cannot be used.
     """
     database = open_database(folder, space, maximize)
-    with storage_errors(database.path):
+    with reading(database.path):
         return Study(space, database, maximize)
