@@ -4,6 +4,7 @@ study.db                the trials
 space.yaml              the space, every default filled in
 batching.json           how many runs train at once, and the timings behind that
 environment.json        what was measured, on what machine, when
+log.jsonl               a line for every decision
 study.lock              held by the driver that writes
 leaderboard.*, lr_heatmap.*, report/    see `search.figures.report`
 """

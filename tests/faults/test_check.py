@@ -268,7 +268,7 @@ def test_a_file_that_was_cut_off_gives_what_it_has(
     _, told = looked_at(folder, capsys)
     assert "trials can be read" in told
     now = runs_in(read_trials(folder))
-    assert now <= kept and len(now) > len(kept) / 2
+    assert now and now <= kept
     assert (folder / "study.db.1").read_bytes() == whole[: len(whole) * 3 // 4]
     study = opened(study.space)  # and it goes on
     while launch := study.next_waiting():
