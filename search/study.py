@@ -14,7 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,9 +44,9 @@ from search.entering import enter_baselines, enter_finalist, enter_placebos, ent
 from search.errors import StudyError
 from search.finalists import Entry, entries
 from search.language.fingerprint import fingerprint
+from search.launches import Launch, Proposal
 from search.records import Origin, Point, Run, Trial, to_json
 from search.sealing import sealed
-from search.space.grammar import Candidate
 from search.space.settings import Space
 
 __all__ = ["Launch", "Proposal", "Study", "open_study", "read_trials"]
@@ -55,39 +55,6 @@ ALIKE = 3
 """So many failures with one reason, before anything worked, end the search: the task is wrong."""
 TRAINED = ("complete", "pruned", "diverged", "failed")
 """States that count against the budget."""
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """A candidate that is to be trained now."""
-
-    number: int
-    """Of its record; see `record_number`."""
-    expression: str
-    origin: Origin
-    name: str = ""
-    runs: tuple[Run, ...] = ()
-    """Runs that an earlier driver saw the end of."""
-    seeds: tuple[int, ...] = ()
-    """In place of the search's: of a placebo or a finalist."""
-    rate: float | None = None
-    """Of a finalist, frozen."""
-    budget: float = 1.0
-    """Of a finalist."""
-    task: str = ""
-    """Of a finalist: another than the search's."""
-    alone: bool = False
-    """Whether its worker died the last time: its runs train one by one, to lose one at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """What a sampler proposed, with its handle in Optuna; it is to be launched or refused."""
-
-    asked: optuna.Trial
-    candidate: Candidate
-    fingerprint: str
-    by: str
 
 
 class Study:
@@ -208,7 +175,7 @@ class Study:
         runs = runs_of(asked.user_attrs)
         self._asked[number] = asked
         trial = self.trials[number] = replace(launched(number, kept), runs=runs)
-        own = trial.seeds, trial.best_rate, trial.budget, trial.task
+        own = trial.seeds, trial.best_rate, trial.budget, trial.task, trial.rates
         alone = kept.get("deaths", 0) > 0
         return Launch(number, trial.expression, trial.origin, trial.name, runs, *own, alone)
 

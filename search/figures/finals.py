@@ -55,7 +55,7 @@ def finals_info(board: LeaderboardInfo, settings: ReportSettings) -> FinalsInfo 
     rows = [row for row in ordered if row.final is not None]
     baselines = [row for row in rows if row.trial.origin == "baseline"]
     reference = next((row for row in baselines if row.final and row.final.n), None)
-    found = None if reference is None else _compared(rows, reference, board.maximize)
+    found = None if reference is None else _compared(rows, reference, board.maximize, settings)
     lost = shrinkage(_pairs(rows, "search"), _pairs(rows, "baseline"), board.maximize)
     placebos = _placebos(rows, board.maximize)
     budget = next(row.final.budget for row in rows if row.final)
@@ -73,12 +73,14 @@ def finals_info(board: LeaderboardInfo, settings: ReportSettings) -> FinalsInfo 
     )
 
 
-def _compared(rows: Sequence[Row], reference: Row, maximize: bool) -> Comparison:
+def _compared(
+    rows: Sequence[Row], reference: Row, maximize: bool, settings: ReportSettings
+) -> Comparison:
     candidates = [row for row in rows if row.trial.origin == "search"]
     others = [row for row in rows if row.trial.origin == "baseline" and row is not reference]
     return compare(
         _outcomes(candidates or others), _outcomes([reference])[reference.label], reference.label,
-        maximize=maximize,
+        maximize=maximize, smallest_gain=settings.smallest_gain,
     )  # fmt: skip
 
 

@@ -93,6 +93,8 @@ class Comparison:
     baseline: str
     effects: tuple[Effect, ...]
     level: float
+    smallest_gain: float | None = None
+    """The declared gain that matters, in units of the score."""
 
     @property
     def family(self) -> int:
@@ -152,7 +154,7 @@ def compare(
     adjusted = holm([effect.p for effect in raw])
     tested = [replace(e, adjusted_p=p) for e, p in zip(raw, adjusted, strict=True)]
     judged = [_judged(effect, name, len(pairs), level) for effect in tested]
-    return Comparison(name, tuple(judged), level)
+    return Comparison(name, tuple(judged), level, smallest_gain)
 
 
 def _measured(
