@@ -23,53 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
+from search.claiming import LOCK, claimed, in_use
 from search.environment import environment
 from search.errors import StudyError
 from search.space.settings import Space
 from search.tasks.task import Task, options_with, recipe_with
 
-LOCK = "study.lock"
-PATIENCE = 0.5
-"""Seconds to wait for the lock: `in_use` holds it for an instant."""
-
-
-@contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """The folder, made if there is none, for this process alone.
-
-    Raises:
-        StudyError: another process has it, or it cannot be written.
-    """
-    lock = FileLock(folder / LOCK, timeout=PATIENCE)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise StudyError(f"{folder}: another search writes here; expected one at a time") from None
-    except OSError as error:
-        told = error.strerror or error
-        raise StudyError(f"{folder}: cannot be written: {told}") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def in_use(folder: Path) -> bool:
-    """Whether a search is writing in the folder."""
-    if not (folder / LOCK).is_file():
-        return False
-    lock = FileLock(folder / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        return True
-    except OSError:
-        return False  # not ours to lock: nobody of this user writes there
-    lock.release()
-    return False
+__all__ = ["about", "claimed", "in_use", "session_recorded", "set_aside", "write_whole"]
 
 
 def set_aside(folder: Path) -> Path | None:
@@ -126,6 +87,7 @@ def about(space: Space, task: Task, study: str) -> dict[str, Any]:
     recipe = recipe_with(task.recipe, space.recipe)
     return {
         "study": study,
+        "space": str(space.source),
         "title": task.title,
         "metric": task.metric,
         "maximize": task.maximize,
