@@ -60,6 +60,7 @@ def test_the_study_is_one_curve(tmp_path: Path, trials: list[Trial]):
     assert best == sorted(best) and best[-1] == pytest.approx(max(t.score or 0 for t in scored))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own, of SQLAlchemy
 def test_mlflow_has_every_trial_once(tmp_path: Path, trials: list[Trial]):
     pytest.importorskip("mlflow", exc_type=ImportError)
     from mlflow.tracking import MlflowClient
