@@ -66,15 +66,13 @@ def status_of(folder: Path, database: Database, now: datetime) -> Status:
     settings, driven = settings_from_folder(folder), in_use(folder)
     found = list(_launched(database))
     trials = [trial for trial, _ in found]
-    at_once = sum(frozen.state == TrialState.RUNNING for _, frozen in found)
+    at_once = sum(trial.state == "running" for trial in trials)
     goal = _goal(settings, trials, max(1, at_once))
     return Status(
         goal=goal,
         standing=standing(trials, goal),
         running=tuple(
-            _running(trial, frozen, now)
-            for trial, frozen in found
-            if frozen.state == TrialState.RUNNING
+            _running(trial, frozen, now) for trial, frozen in found if trial.state == "running"
         ),
         runs=sum(len(run_attributes(frozen.user_attrs)) for _, frozen in found),
         per_minute=_per_minute([frozen for _, frozen in found], now if driven else None),

@@ -233,7 +233,7 @@ def looked_at(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, st
     return int(str(stop.value.code)), out.out + out.err
 
 
-@pytest.mark.parametrize("damages", [8, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("damages", [4, pytest.param(100, marks=pytest.mark.slow)])
 def test_flipped_bytes_are_found_and_no_run_is_changed_unseen(
     folder: Path, damages: int, capsys: pytest.CaptureFixture[str]
 ):
