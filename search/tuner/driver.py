@@ -94,7 +94,10 @@ class Driver(Unsaved, Searcher):
         if found.cause is None:
             self._finish(trial_id, Outcome("failed", found.reason))
         elif (launch := self._gone(trial_id)) is not None:
-            self.show(self.study.lose(launch.number, found.cause, found.reason))
+            ended = self.study.lose(launch.number, found.cause, found.reason)
+            if ended is None:
+                self.display.say(f"{launch.expression}: {found.reason}; it is tried again")
+            self.show(ended)
 
     def hanging(self) -> list[str]:
         """The trials that are out of time, which fail by that; their processes are to be ended."""
