@@ -38,14 +38,16 @@ def kill_a_worker(driver: int, draw: random.Random) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0])
-def test_killed_workers_and_drivers_lose_and_repeat_nothing(tmp_path: Path, seed: int):
-    space = write(tmp_path, trials=24, epochs=12)
-    folder, draw = tmp_path / "results" / "rings", random.Random(seed)
+@pytest.mark.parametrize(("rounds", "trials"), [(1, 8), (3, 24)])
+def test_killed_workers_and_drivers_lose_and_repeat_nothing(
+    tmp_path: Path, rounds: int, trials: int
+):
+    space = write(tmp_path, trials=trials, epochs=12)
+    folder, draw = tmp_path / "results" / "rings", random.Random(rounds)
     killed = 0
-    for _ in range(3):
+    for _ in range(rounds):
         driver = started(space)
-        for _ in range(3):
+        for _ in range(2):
             time.sleep(draw.uniform(0.2, 2.0))
             killed += kill_a_worker(driver.pid, draw)
         below = descendants(driver.pid)
@@ -56,12 +58,12 @@ def test_killed_workers_and_drivers_lose_and_repeat_nothing(tmp_path: Path, seed
     assert main(words(space)) == 0
     assert main(["--check", str(folder), "--dry-run"]) == 0
 
-    trials = [t for t in read_trials(folder) if t.state not in ("duplicate", "rejected")]
-    assert {t.state for t in trials} <= {"complete", "failed"}
-    assert {t.reason for t in trials if t.state == "failed"} <= {LOST}
-    assert Counter(t.origin for t in trials) == {"search": 24, "baseline": 2}
-    assert max(Counter(t.fingerprint for t in trials).values()) == 1
-    kept = Counter((t.expression, r.learning_rate, r.seed, r.score) for t in trials for r in t.runs)
+    found = [t for t in read_trials(folder) if t.state not in ("duplicate", "rejected")]
+    assert {t.state for t in found} <= {"complete", "failed"}
+    assert {t.reason for t in found if t.state == "failed"} <= {LOST}
+    assert Counter(t.origin for t in found) == {"search": trials, "baseline": 2}
+    assert max(Counter(t.fingerprint for t in found).values()) == 1
+    kept = Counter((t.expression, r.learning_rate, r.seed, r.score) for t in found for r in t.runs)
     assert max(kept.values()) == 1
 
     log = read_log(folder)
