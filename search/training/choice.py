@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from search.errors import StudyError
 from search.training.side_by_side import Way
 
 CHOICE = "batching.json"
@@ -64,9 +65,16 @@ class Choice:
 
 
 def write_choice(path: Path, choice: Choice, about: Mapping[str, object]) -> None:
-    """Keep a choice with what it is for."""
+    """Keep a choice with what it is for.
+
+    Raises:
+        StudyError: the file cannot be written.
+    """
     text = json.dumps({"for": about, "choice": asdict(choice)}, indent=1)
-    path.write_text(text + "\n", encoding="utf-8")
+    try:
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def read_choice(path: Path, about: Mapping[str, object]) -> Choice | None:
