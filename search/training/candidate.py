@@ -130,6 +130,8 @@ class Job:
     checkpoints: str = ""
     """The folder among `Training.checkpoints` where an earlier driver or worker may have left
     it."""
+    rates: tuple[float, ...] = ()
+    """Of a finalist: those beside its own, which are trained in place of it, for a heatmap."""
 
     @property
     def again(self) -> bool:
@@ -280,8 +282,12 @@ def _trained_again(
         if rate is None:
             return ended("diverged", why_diverged(tuned))
     final = replace(prepared, recipe=longer(prepared.recipe, job.budget), testing=True)
-    runs = swept(final, Grid((rate,), rate, job.seeds, extend=False))
+    rates = job.rates or (rate,)
+    runs = swept(final, Grid(rates, rates[0], job.seeds, extend=False))
     scores = [run.test for run in runs if run.test is not None]
+    if job.rates:  # cells of a heatmap, of which nothing is claimed: their mean stands for them
+        score = fmean(scores) if scores else None
+        return ended("complete" if scores else "diverged", score=score, best_rate=rate)
     if len(scores) < len(runs):
         return ended("diverged", _lost(runs), best_rate=rate)
     return ended("complete", score=fmean(scores), best_rate=rate)

@@ -61,7 +61,9 @@ class Driver(Unsaved, Searcher):
             "expression": launch.expression,
             # Neither is gated or stopped early.
             "baseline": launch.origin in ("baseline", "finalist"),
-            "again": json.dumps([launch.seeds, launch.rate, launch.budget, launch.task]),
+            "again": json.dumps(
+                [launch.seeds, launch.rate, launch.budget, launch.task, launch.rates]
+            ),
             "runs": json.dumps([to_json(run) for run in launch.runs]),
         }
 

@@ -31,9 +31,9 @@ def train_trial(config: dict[str, Any], training: Training) -> None:
         send({"points": listed}, epoch=epoch, value=value)
 
     finished = tuple(run_from_json(run) for run in json.loads(config["runs"]))
-    seeds, rate, budget, task = json.loads(config["again"])
-    gated = not config["baseline"]
-    job = Job(config["expression"], gated, finished, tuple(seeds), rate, budget, task)
+    seeds, rate, budget, task, rates = json.loads(config["again"])
+    gated, again = not config["baseline"], (tuple(seeds), rate, budget, task, tuple(rates))
+    job = Job(config["expression"], gated, finished, *again)
     send({"begun": True})
     try:
         outcome = train_candidate(training, job, on_run, on_epoch)
