@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from difflib import unified_diff
@@ -278,6 +278,14 @@ def _refuse_another(folder: Path, space: Space, storage: BaseStorage) -> None:
     )
 
 
+_EXPECTED = {
+    "database or disk is full": "expected free space; nothing that ended is lost",
+    "database is locked": "another process keeps it; expected that to end",
+    "no such table": "expected the results of a study",
+}
+"""What is to be done about some of the database's own words."""
+
+
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Tell what the database refuses in one line."""
@@ -286,7 +294,23 @@ def storage_errors(path: Path) -> Iterator[None]:
     except (SQLAlchemyError, OptunaError, OSError) as error:
         cause = error.__cause__ or error
         told = " ".join(str(getattr(cause, "orig", None) or cause).split())
-        raise StudyError(f"{path}: cannot be used: {told}") from error
+        advice = [f"; {text}" for words, text in _EXPECTED.items() if words in told]
+        raise StudyError(f"{path}: cannot be used: {told}{''.join(advice)}") from error
+
+
+def same_file(path: Path) -> Callable[[], bool]:
+    """Asks whether `path` is still the file that it is now: SQLite goes on writing to one that was
+    removed, and all of that would be lost."""
+
+    def identity() -> tuple[int, int] | None:
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    now = identity()
+    return lambda: identity() == now
 
 
 def _connect(path: Path) -> tuple[BaseStorage, RDBStorage]:

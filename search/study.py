@@ -20,26 +20,23 @@ from typing import Any, Literal
 
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
+from search.continuing import Cause, next_attempt, release, tell
 from search.database import (
     Database,
     candidate_attribute,
     checked,
-    continues,
     count_waiting,
     launched,
     open_database,
     read_trials,
     record_attribute,
     record_number,
-    recorded,
     records,
-    run_attributes,
     run_key,
     runs_of,
     storage_errors,
-    values_of,
 )
 from search.entering import enter_baselines, enter_finalist, enter_placebos, entered_seeds
 from search.errors import StudyError
@@ -51,8 +48,6 @@ from search.space.settings import Space
 
 __all__ = ["Launch", "Proposal", "Study", "open_study", "read_trials"]
 
-ATTEMPTS = 10
-"""How often a trial may be cut off without finishing one more run before it is given up."""
 ALIKE = 3
 """So many failures with one reason, before anything worked, end the search: the task is wrong."""
 TRAINED = ("complete", "pruned", "diverged", "failed")
@@ -80,6 +75,8 @@ class Launch:
     """Of a finalist: another than the search's."""
     rates: tuple[float, ...] = ()
     """Of a finalist: those beside the frozen one, in its place."""
+    alone: bool = False
+    """Whether its worker died the last time: its runs train one by one, to lose one at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +114,11 @@ class Study:
     def name(self) -> str:
         """Optuna's name of the study."""
         return self._database.search.study_name
+
+    @property
+    def path(self) -> Path:
+        """Of its database."""
+        return self._database.path
 
     def existing(self) -> int:
         """How many candidates were ever asked for, whatever became of them."""
@@ -180,7 +182,11 @@ class Study:
     def _pop(self, baselines: bool, study: optuna.Study) -> Launch | None:
         study.sampler = RandomSampler(seed=0)  # draws nothing: every choice is given
         asked = study.ask()
-        number, kept = record_number(baselines, asked.number), asked.user_attrs["candidate"]
+        kept = asked.user_attrs.get("candidate")
+        if kept is None:  # the driver was killed between enqueuing and launching it
+            study.tell(asked.number, state=TrialState.FAIL)
+            return None
+        number = record_number(baselines, asked.number)
         derived = kept["fingerprint"] if baselines else self._derived(asked)
         launch = self._launch(number, asked, kept)
         if derived == kept["fingerprint"]:
@@ -198,7 +204,8 @@ class Study:
         self._asked[number] = asked
         trial = self.trials[number] = replace(launched(number, kept), runs=runs)
         own = trial.seeds, trial.best_rate, trial.budget, trial.task, trial.rates
-        return Launch(number, trial.expression, trial.origin, trial.name, runs, *own)
+        alone = kept.get("deaths", 0) > 0
+        return Launch(number, trial.expression, trial.origin, trial.name, runs, *own, alone)
 
     def propose(self, sampler: BaseSampler, by: str) -> Proposal:
         """Ask a sampler for a candidate."""
@@ -315,11 +322,22 @@ class Study:
 
     def _tell(self, trial: Trial, number: int) -> None:
         study = self._database.baselines if trial.number < 0 else self._database.search
-        if trial.state == "complete":
-            study.tell(number, values_of(trial, self.space.search.objectives))
-        else:
-            state = TrialState.PRUNED if trial.state == "pruned" else TrialState.FAIL
-            study.tell(number, state=state)
+        tell(study, trial, number, self.space.search.objectives)
+
+    def lose(self, number: int, cause: Cause, told: str) -> Trial | None:
+        """A trial's worker died: it waits as a new trial, with its runs.
+
+        Returns:
+            Its record where it was given up instead: it has failed, as `told`.
+        """
+        frozen = self._database.storage.get_trial(self._asked[number]._trial_id)
+        if next_attempt(frozen.user_attrs, cause) is None:
+            return self.finish(number, state="failed", reason=told)
+        release(self._database, self.space.search.objectives, number < 0, frozen, cause)
+        del self._asked[number], self.trials[number]
+        self._curves.pop(number, None)
+        self._waiting[number < 0] += 1
+        return None
 
     # --- beginning and end -----------------------------------------------------------------------
 
@@ -330,42 +348,12 @@ class Study:
             counted: whether this was an attempt of what had begun: not when a user asked for the
                 end, but when the driver was killed, by the candidate perhaps.
         """
+        cause, objectives = "driver" if counted else "asked", self.space.search.objectives
         with self.storage_errors():
             for baselines, study in self._database.studies:
                 for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                    self._release(baselines, study, frozen, counted)
+                    release(self._database, objectives, baselines, frozen, cause)
         self._asked.clear()
-
-    def _release(
-        self, baselines: bool, study: optuna.Study, frozen: FrozenTrial, counted: bool
-    ) -> None:
-        trial = recorded(frozen)
-        if "candidate" not in frozen.user_attrs:  # asked for, never launched
-            study.tell(frozen.number, state=TrialState.FAIL)
-        elif trial is not None:  # ended, and the driver was killed before it told
-            self._tell(trial, frozen.number)
-        else:
-            self._continue_later(baselines, study, frozen, counted)
-
-    def _continue_later(
-        self, baselines: bool, study: optuna.Study, frozen: FrozenTrial, counted: bool
-    ) -> None:
-        kept, runs = frozen.user_attrs["candidate"], run_attributes(frozen.user_attrs)
-        counted = counted and frozen.user_attrs.get("begun", False)
-        attempt = (kept["attempt"] if len(runs) == kept["carried"] else 0) + counted
-        reason = f"driver stopped {ATTEMPTS} times while it ran, and no run finished meanwhile"
-        storage, own = self._database.storage, frozen._trial_id
-        if attempt < ATTEMPTS:
-            reason = "driver stopped; goes on in a later trial"
-            again = {"attempt": attempt, "carried": len(runs), "continues": frozen.number}
-            if not continues(study, frozen.number):
-                attributes = {"candidate": kept | again, **runs}
-                study.enqueue_trial(kept["choices"], user_attrs=attributes)
-            storage.set_trial_user_attr(own, "continued", True)
-        number = record_number(baselines, frozen.number)
-        trial = replace(launched(number, kept), state="failed", reason=reason)
-        storage.set_trial_user_attr(own, "record", record_attribute(trial))
-        self._tell(trial, frozen.number)
 
     def enter_finalists(self) -> int:
         """Let the finalists wait that are chosen by now and not in the study yet; how many."""

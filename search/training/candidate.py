@@ -127,11 +127,11 @@ class Job:
     """Of a finalist: how many times as long as in the search its runs are."""
     task: str = ""
     """Of a finalist: another task than the search's, where its rate is yet to be found."""
+    rates: tuple[float, ...] = ()
+    """Of a finalist: those beside its own, which are trained in place of it, for a heatmap."""
     checkpoints: str = ""
     """The folder among `Training.checkpoints` where an earlier driver or worker may have left
     it."""
-    rates: tuple[float, ...] = ()
-    """Of a finalist: those beside its own, which are trained in place of it, for a heatmap."""
 
     @property
     def again(self) -> bool:
@@ -195,17 +195,22 @@ def train_candidate(
     """
     began = time.perf_counter()
     torch.set_num_threads(training.threads)
-    training = elsewhere(training, job.task) if job.task else training
+    training = training_for(training, job)
     prepared = prepare(training)
     try:
         outcome = _trained(prepared, training, job, on_run, on_epoch, say)
     except Paused:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # `sys.exit` in a task is no reason to leave
         outcome = Outcome("failed", error_line(error))
     seconds = time.perf_counter() - began
     environment = {**worker_environment(prepared.device), **outcome.environment}
     return replace(outcome, seconds=seconds, environment=environment)
+
+
+def training_for(training: Training, job: Job) -> Training:
+    """The training of one job: a finalist's may be on another task."""
+    return elsewhere(training, job.task) if job.task else training
 
 
 def _trained(

@@ -18,7 +18,7 @@ from search.stopping import Stopped, stop_signals
 from search.study import Study
 from search.training.candidate import Training
 from search.tuner.cluster import running_ray
-from search.tuner.driver import Check, Driver, Errors
+from search.tuner.driver import Check, Driver, Workers
 from search.tuner.early_stopping import early_stopping
 from search.tuner.worker import train_trial
 
@@ -50,9 +50,9 @@ def run_search(
         concurrent = concurrency(study.space.resources, cpus, gpus)
         goal = replace(goal, concurrent=concurrent)
         asked = stack.enter_context(stop_signals())
-        driver = Driver(study, Proposals(study, gate), goal, display, asked)
+        driver = Driver(study, training, Proposals(study, gate), goal, display, asked)
         try:
-            _tuner(driver, training, epochs, concurrent, folder).fit()
+            _tuner(driver, epochs, concurrent, folder).fit()
             study.accept_failures()
         except (Stopped, SearchError):
             with suppress(StudyError):  # what cannot be written now is released when it goes on
@@ -61,10 +61,8 @@ def run_search(
         return driver.proposals.ended
 
 
-def _tuner(
-    driver: Driver, training: Training, epochs: int, concurrent: int, folder: Path
-) -> tune.Tuner:
-    resources = driver.study.space.resources
+def _tuner(driver: Driver, epochs: int, concurrent: int, folder: Path) -> tune.Tuner:
+    resources, training = driver.study.space.resources, driver.training
     wanted = {"cpu": resources.cpu} | ({"gpu": resources.gpu} if resources.gpu else {})
     return tune.Tuner(
         tune.with_resources(partial(train_trial, training=training), wanted),
@@ -80,7 +78,7 @@ def _tuner(
             name="trials",
             storage_path=str(folder),
             stop=Check(driver),
-            callbacks=[Errors(driver)],
+            callbacks=[Workers(driver)],
             failure_config=tune.FailureConfig(max_failures=0),
             verbose=0,
         ),
