@@ -22,7 +22,7 @@ import optuna
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import TrialState
 
-from search.continuing import Cause, next_attempt, release, tell
+from search.continuing import Cause, checkpoints_of, going_on, next_attempt, release, tell
 from search.database import (
     Database,
     candidate_attribute,
@@ -77,6 +77,8 @@ class Launch:
     """Of a finalist: those beside the frozen one, in its place."""
     alone: bool = False
     """Whether its worker died the last time: its runs train one by one, to lose one at most."""
+    checkpoints: str = ""
+    """The folder where those of an earlier trial lie that it goes on from, and its own will."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,10 @@ class Study:
             and origin in (None, trial.origin)
         ]
 
+    def checkpoints(self) -> set[str]:
+        """The folders of the checkpoints from which something may go on."""
+        return going_on(self._database)
+
     def is_complete(self) -> bool:
         """Whether nothing is left to train: no sampler is asked to tell."""
         searches = self.space.grammar is not None and not self.exhausted
@@ -204,8 +210,8 @@ class Study:
         self._asked[number] = asked
         trial = self.trials[number] = replace(launched(number, kept), runs=runs)
         own = trial.seeds, trial.best_rate, trial.budget, trial.task, trial.rates
-        alone = kept.get("deaths", 0) > 0
-        return Launch(number, trial.expression, trial.origin, trial.name, runs, *own, alone)
+        own = *own, kept.get("deaths", 0) > 0, checkpoints_of(number, kept)
+        return Launch(number, trial.expression, trial.origin, trial.name, runs, *own)
 
     def propose(self, sampler: BaseSampler, by: str) -> Proposal:
         """Ask a sampler for a candidate."""

@@ -261,7 +261,7 @@ def trained(
 ) -> tuple[list[Run], list[str]]:
     runs: list[Run] = [] if told is None else told
     lines: list[str] = []
-    wanted = Job("silu(x)", gated=True, checkpoints="7", **job)
+    wanted = Job("silu(x)", gated=True, checkpoints="trial_7", **job)
     outcome = train_candidate(how, wanted, runs.append, say=lines.append)
     assert outcome.state == "complete", outcome
     return sorted(runs, key=lambda run: (run.learning_rate, run.seed)), lines
@@ -295,7 +295,7 @@ def test_a_candidate_that_is_asked_to_pause_goes_on_where_it_was(
             trained(how, told=told, finished=tuple(told))
             break
         except Paused:
-            tidy(tmp_path, {"7"})
+            tidy(tmp_path, {"trial_7"})
             pauses += 1
     assert pauses >= 4
     told.sort(key=lambda run: (run.learning_rate, run.seed))
@@ -308,7 +308,7 @@ def test_what_cannot_be_read_is_left_aside_with_a_line(damage: bytes | str, tmp_
     how = training(tmp_path)
     whole, lines = trained(how)
     assert not lines
-    for path in (tmp_path / "7").glob("*.pt"):
+    for path in (tmp_path / "trial_7").glob("*.pt"):
         content = bytearray(path.read_bytes())
         if damage == "bit":
             content[len(content) // 2] ^= 4
@@ -383,11 +383,15 @@ def test_a_half_written_file_is_never_seen(tmp_path: Path):
 
 
 def test_only_what_goes_on_is_kept(tmp_path: Path):
-    for name in ("3", "-1", "12"):
-        Directory(tmp_path / name).write("run", {})
-    ask_to_pause(tmp_path)
-    tidy(tmp_path, {"12"})
-    assert [path.name for path in tmp_path.iterdir()] == ["12"]
-    tidy(tmp_path, set())
-    assert not tmp_path.exists()
-    tidy(tmp_path, set())
+    for name in ("trial_3", "trial_-1", "trial_12"):
+        Directory(tmp_path / "kept" / name).write("run", {})
+    (tmp_path / "kept" / "trial_3" / ".run.77").touch()  # half-written
+    (tmp_path / "kept" / "trial_-1" / "thesis.tex").touch()  # a folder of somebody's choice
+    ask_to_pause(tmp_path / "kept")
+    tidy(tmp_path / "kept", {"trial_12"})
+    left = {path.relative_to(tmp_path / "kept") for path in (tmp_path / "kept").rglob("*.*")}
+    assert left == {Path("trial_12/run.pt"), Path("trial_-1/thesis.tex")}
+    (tmp_path / "kept" / "trial_-1" / "thesis.tex").unlink()
+    tidy(tmp_path / "kept", set())
+    assert not (tmp_path / "kept").exists()
+    tidy(tmp_path / "kept", set())

@@ -24,7 +24,16 @@ OBJECTIVES = ("score", "loss", "cost")
 STOPPING = ("asha", "median")
 DEFAULT_SEEDS = (0, 1)
 DEVICES = ("auto", "cpu", "cuda")
-_NO_PART = ("finalists", "placebos", "resources", "device", "batching", "timeout", "data_root")
+_NO_PART = (
+    "finalists",
+    "placebos",
+    "resources",
+    "device",
+    "batching",
+    "timeout",
+    "checkpoints",
+    "data_root",
+)
 """Keys that may change from one session of a study to the next."""
 
 
@@ -85,6 +94,18 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """When a training is written down, to go on after an interruption."""
+
+    seconds: float | None = 60.0
+    """After so many since the last time, or since it began: shorter ones are never written."""
+    steps: int | None = None
+    """After every so many."""
+    folder: str = "checkpoints"
+    """Relative to the study's."""
+
+
+@dataclass(frozen=True, slots=True)
 class Space:
     """Everything that a space file says."""
 
@@ -117,6 +138,8 @@ class Space:
     """At most how many runs train in one program; 1 is off, None chooses by measuring."""
     timeout: float | None = None
     """Seconds that a run may take; the candidate of one that takes longer has failed."""
+    checkpoints: Checkpoints | None = Checkpoints()
+    """None: an interrupted run begins anew."""
     data_root: str | None = None
     source: Path = field(default=Path("space.yaml"), compare=False)
     """The file it was read from."""
@@ -136,7 +159,7 @@ class Space:
         """What identifies the study, as JSON values: a change of it is another study.
 
         The number of trials, finalists, placebos, the resources, the device, the batching, the time
-        a run may take and where the data lie are left out.
+        a run may take, the checkpoints and where the data lie are left out.
         """
         kept = self.resolved()
         for key in _NO_PART:
@@ -166,6 +189,7 @@ class Space:
             "device": self.device,
             "batching": {None: "auto", 1: "off"}.get(self.batching, self.batching),
             "timeout": self.timeout,
+            "checkpoints": "off" if self.checkpoints is None else _plain(asdict(self.checkpoints)),
             "data_root": self.data_root,
         }
 

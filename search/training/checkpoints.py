@@ -1,6 +1,6 @@
 """Checkpoints: a training that was cut off goes on where it was last written down.
 
-    <folder>/<trial>/<run or batch>.pt   all that the next step depends on; whole, or not there
+    <folder>/trial_7/<run or batch>.pt   all that the next step depends on; whole, or not there
     <folder>/stop                        somebody asked for the end: write what there is, and leave
 
 A plain run and a batch are a *stream* each (`Stream`), with a file each. A file is written under
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import time
 import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -29,6 +28,8 @@ from search.records import Key
 
 STOP = "stop"
 """The file that asks all workers to pause; see `ask_to_pause`."""
+TRIAL = "trial_"
+"""How a trial's folder is called, with its number."""
 LOOKS = 0.25
 """Seconds between two looks for it: one takes 2 µs on a local disk, and up to a millisecond on a
 shared one."""
@@ -95,6 +96,13 @@ class Directory:
             raise OSError(str(error).strip().split("\n")[0]) from error
         finally:
             draft.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """All that was written, half-written files included; what is not ours stays."""
+        with suppress(OSError):
+            for path in [*self.path.glob("*.pt"), *self.path.glob(".*.[0-9]*")]:
+                path.unlink(missing_ok=True)
+            self.path.rmdir()
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,8 +296,8 @@ def tidy(folder: Path, wanted: Collection[str]) -> None:
     """Remove the checkpoints of trials that nobody goes on with, and an earlier wish to pause."""
     with suppress(OSError):
         (folder / STOP).unlink(missing_ok=True)
-        for path in folder.iterdir():
-            if path.is_dir() and path.name not in wanted:
-                shutil.rmtree(path, ignore_errors=True)
+        for path in folder.glob(f"{TRIAL}*"):
+            if path.name not in wanted:
+                Directory(path).remove()
         if not any(folder.iterdir()):
             folder.rmdir()

@@ -51,9 +51,11 @@ def run_search(
         goal = replace(goal, concurrent=concurrent)
         asked = stack.enter_context(stop_signals())
         driver = Driver(study, training, Proposals(study, gate), goal, display, asked)
+        driver.pausing.tidy()
         try:
             _tuner(driver, epochs, concurrent, folder).fit()
             study.accept_failures()
+            driver.pausing.tidy()
         except (Stopped, SearchError):
             with suppress(StudyError):  # what cannot be written now is released when it goes on
                 study.release()

@@ -12,6 +12,7 @@ from ray import tune
 from search.errors import TaskError
 from search.records import Key, Point, Run, run_from_json, to_json
 from search.training.candidate import Job, Training, prepare, train_candidate, training_for
+from search.training.checkpoints import Paused
 
 
 def train_trial(config: dict[str, Any], training: Training) -> None:
@@ -30,16 +31,22 @@ def train_trial(config: dict[str, Any], training: Training) -> None:
         listed = [(rate, seed, asdict(point)) for (rate, seed), point in points.items()]
         send({"points": listed}, epoch=epoch, value=value)
 
+    def say(line: str) -> None:
+        send({"say": line})
+
     finished = tuple(run_from_json(run) for run in json.loads(config["runs"]))
     seeds, rate, budget, task, rates = json.loads(config["again"])
     gated, again = not config["baseline"], (tuple(seeds), rate, budget, task, tuple(rates))
-    job = Job(config["expression"], gated, finished, *again)
+    job = Job(config["expression"], gated, finished, *again, config["checkpoints"])
     if config["alone"]:
         training = replace(training, at_once=1)
     try:
         prepare(training_for(training, job))  # no candidate is to blame for what this takes
         send({"begun": True})
-        outcome = train_candidate(training, job, on_run, on_epoch)
+        outcome = train_candidate(training, job, on_run, on_epoch, say)
+    except Paused:
+        send({"paused": True})
+        return
     except TaskError as error:
         send({"stop": error.problems})
         return
