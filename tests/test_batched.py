@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from search.activation import Activation
 from search.errors import SpaceError
-from search.records import Epoch, Key, Run
+from search.records import Key, Member, Run, SharedEpoch
 from search.space.space import load_space
 from search.tasks.digits import TASK as DIGITS
 from search.tasks.task import (
@@ -35,7 +35,7 @@ from search.training.loop import run_epochs
 from search.training.memory import halving, in_batches, out_of_memory
 from search.training.planner import Choice, plan_batching, planned
 from search.training.stacked import BatchingError
-from search.training.sweep import Grid, drain
+from search.training.sweep import Grid, SharedEpochs, drain
 
 HERE = Path(__file__).parent
 CLOSE = 64 * torch.finfo(torch.float32).eps
@@ -281,6 +281,34 @@ class Replacing(nn.Module):
         return x
 
 
+CALLS = 0
+
+
+class Global(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        global CALLS
+        CALLS += 1
+        return x / CALLS
+
+
+class Counting(nn.Module):
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x / self.calls
+
+
+class Remembering(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(len(x))
+        return x
+
+
 class Recurrent(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -298,8 +326,11 @@ class Random(nn.Module):
 @pytest.mark.parametrize(
     ("layer", "said"),
     [
-        (Branching, r"layer 3 \(Branching\): .*data-dependent"),
-        (Replacing, "buffer mean is replaced"),
+        (Branching, r"layer 3 \(Branching\): data-dependent.*; expected torch.where"),
+        (Replacing, "buffer mean is replaced in the forward pass; expected a change in place"),
+        (Global, r"the file of Global.forward changes 'CALLS' .*; expected a buffer"),
+        (Counting, r"layer 3 \(Counting\) changes 'calls' .*; expected a buffer"),
+        (Remembering, r"layer 3 \(Remembering\) changes 'seen' .*; expected a buffer"),
         (Recurrent, r"layer 3.cell \(LSTM\): "),
         (Random, r"layer 3 \(Random\): .*random"),
     ],
@@ -313,6 +344,13 @@ def test_what_cannot_be_batched_is_told_by_its_layer(layer: type[nn.Module], sai
     with pytest.raises(BatchingError, match=said) as caught:
         together(task, digits(), silu, KEYS, options={}, recipe=Recipe(batch_size=16, epochs=1))
     assert "\n" not in str(caught.value)
+
+
+def test_an_optimizer_without_a_form_for_several_runs_is_told():
+    rest = settings(DIGITS, {})
+    recipe = replace(rest["recipe"], optimizer="lion")  # as a task of the user's own might say
+    with pytest.raises(BatchingError, match=r"recipe.optimizer: lion has no .*; expected sgd or"):
+        together(DIGITS, digits(), silu, KEYS, options=rest["options"], recipe=recipe)
 
 
 OWN = """
@@ -409,28 +447,30 @@ def test_epochs_of_a_batched_sweep_are_told(at_once: int):
 def test_out_of_memory_halves_the_batch_and_every_run_ends_once():
     tried: list[int] = []
 
-    def fits_three(keys: Sequence[Key]) -> Iterator[Epoch]:
-        tried.append(len(keys))
-        if len(keys) > 3:
+    def fits_three(members: Sequence[Member]) -> SharedEpochs:
+        tried.append(len(members))
+        if len(members) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        yield Epoch({}, tuple(Run(rate, seed, "complete", score=1.0) for rate, seed in keys))
+        runs = {(c, r, seed): Run(r, seed, "complete", score=1.0) for c, r, seed in members}
+        yield SharedEpoch({}, runs)
 
-    keys = [(0.1, seed) for seed in range(10)]
-    runs = [run for epoch in halving(fits_three, keys) for run in epoch.ended]
+    members = [(0, 0.1, seed) for seed in range(10)]
+    runs = [run for epoch in halving(fits_three, members) for run in epoch.ended.values()]
     assert [run.seed for run in runs] == list(range(10))
     assert tried == [10, 5, 3, 2, 5, 3, 2]
     tried.clear()
-    list(in_batches(fits_three, keys, 3))
+    list(in_batches(fits_three, members, 3))
     assert tried == [2, 3, 2, 3]
 
 
 def test_one_run_that_does_not_fit_is_an_error():
-    def never(keys: Sequence[Key]) -> Iterator[Epoch]:
+    def never(members: Sequence[Member]) -> SharedEpochs:
         raise torch.OutOfMemoryError("CUDA out of memory")
-        yield Epoch({})
+        yield SharedEpoch({})
 
-    with pytest.raises(torch.OutOfMemoryError):
-        list(halving(never, [(0.1, 0), (0.1, 1)]))
+    for abreast in (False, True):
+        with pytest.raises(torch.OutOfMemoryError):
+            list(halving(never, [(0, 0.1, 0), (0, 0.1, 1)], abreast=abreast))
     assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 

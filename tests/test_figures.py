@@ -517,9 +517,28 @@ def test_the_front_of_score_and_cost():
     ]
     info = pareto_info(trials, SETTINGS)
     assert info is not None
-    assert [(p.label, p.front) for p in info.points] == [("#0", True), ("#1", True), ("#2", False)]
+    (panel,) = info.panels
+    assert [(p.label, p.front) for p in panel.points] == [("#0", True), ("#1", True), ("#2", False)]
     reverse = pareto_info(trials, LOSS)
-    assert reverse is not None and [p.front for p in reverse.points] == [True, False, False]
+    assert reverse is not None
+    assert [p.front for p in reverse.panels[0].points] == [True, False, False]
+
+
+def test_the_front_is_of_fresh_scores_and_of_every_cost_that_was_measured():
+    costs = {"relu": (1.0, 0.1, 1.0), "gelu": (1.2, 0.25, 2.0)}
+    study = [
+        replace(t, cost=c, share=s, memory=m)
+        for t in STUDY
+        for c, s, m in [costs.get(t.name, (1.5, 0.4, None))]
+    ]
+    searched, retried = pareto_info(study, SETTINGS), pareto_info(retested(study), SETTINGS)
+    assert searched is not None and searched.score == "validation accuracy (%)"
+    assert retried is not None and retried.score == "test accuracy (%), fresh seeds"
+    time, kernel, memory = retried.panels
+    assert len(time.points) == len(kernel.points) < len(searched.panels[0].points)
+    assert all(point.error is not None for point in time.points)
+    assert {p.label: p.cost for p in memory.points} == {"ReLU": 1.0, "GELU": 2.0}
+    assert {p.label: p.cost for p in kernel.points}["GELU"] == pytest.approx(3.0)
 
 
 def test_shapes_are_the_functions_values():
@@ -576,7 +595,7 @@ def drawn_share(png: bytes) -> float:
 @pytest.mark.parametrize("key", FIGURES)
 def test_every_figure_is_drawn(key: str):
     chart = FIGURES[key]
-    info = chart.info(retested(STUDY, tasks=7), SETTINGS)
+    info = chart.info(retested(STUDY, tasks=7, swept=True), SETTINGS)
     assert info is not None
     figure = chart.draw(info)
     assert 0.01 < drawn_share(style.png_bytes(figure)) < 0.9
