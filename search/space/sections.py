@@ -23,6 +23,7 @@ from search.space.settings import (
     Finalists,
     Halving,
     LearningRates,
+    Promotion,
     Resources,
     SearchSettings,
 )
@@ -30,7 +31,8 @@ from search.space.settings import (
 if TYPE_CHECKING:
     from search.tasks.task import Task
 
-SEARCH_KEYS = ("sampler", "trials", "seed", "objectives", "stopping")
+SEARCH_KEYS = ("sampler", "trials", "seed", "objectives", "stopping", "promotion")
+PROMOTION_KEYS = ("first", "eta")
 RATE_KEYS = ("grid", "default", "extend", "halving")
 HALVING_KEYS = ("keep", "rungs")
 MOST_RUNGS = 20
@@ -252,11 +254,44 @@ def read_search(
         seed=below.whole("seed", default.seed, 0, LARGEST_SEED),
         objectives=_objectives(below, task),
         stopping=stopping or None,
+        promotion=_promotion(below),
     )
+    _check_promotion(below, found)
     if found.trials and not searches:
         below.wrong("trials", "0, since there is no activation to search")
     _check_sampler(below, found, grammar)
     return found
+
+
+def _promotion(fields: Fields) -> Promotion | None:
+    """Where candidates wait; None without the key, or with null or `off` behind it."""
+    value = fields.values.get("promotion")
+    if value is None or value.data in (None, False, "off"):
+        return None
+    if value.data is True or value.data == "on":
+        return Promotion()
+    below, default = fields.below("promotion"), Promotion()
+    below.only(PROMOTION_KEYS)
+    found = Promotion(
+        below.number("first", default.first, 0, above=True),
+        below.number("eta", default.eta, 1, above=True),
+    )
+    if found.first >= 1:
+        below.wrong("first", "a share of a run, > 0 and < 1")
+    return found
+
+
+def _check_promotion(fields: Fields, search: SearchSettings) -> None:
+    """Note what cannot be had together."""
+    if search.promotion is None:
+        return
+    place = fields.values["promotion"].place
+    if search.stopping is not None:
+        told = f"search.promotion: expected it or stopping: {search.stopping}, not both"
+        fields.problems.add(place, told)
+    if len(search.objectives) > 1:
+        told = "search.promotion: rungs compare one objective, and here are "
+        fields.problems.add(place, told + ", ".join(search.objectives))
 
 
 def _objectives(fields: Fields, task: Task | None) -> tuple[str, ...]:

@@ -61,6 +61,17 @@ class LearningRates:
 
 
 @dataclass(frozen=True, slots=True)
+class Promotion:
+    """At which of a run's epochs candidates wait until they are among the best there
+    (`search.promotion`)."""
+
+    first: float = 0.25
+    """The first rung, as a share of a run."""
+    eta: float = 2.0
+    """The best 1/eta of a rung go on, and the next rung is eta times as far."""
+
+
+@dataclass(frozen=True, slots=True)
 class SearchSettings:
     """How candidates are proposed."""
 
@@ -73,6 +84,8 @@ class SearchSettings:
     (seconds of a step relative to ReLU)."""
     stopping: str | None = None
     """`asha` or `median` stops runs early; None trains every run to its end."""
+    promotion: Promotion | None = None
+    """None: no candidate waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +189,8 @@ class Space:
         for key in _NO_PART:
             del kept[key]
         kept["search"] = {k: v for k, v in kept["search"].items() if k != "trials"}
+        if self.search.promotion is None:  # as it was before there was such a key
+            del kept["search"]["promotion"]
         if self.learning_rate.halving is None:  # as it was before there was such a key
             del kept["learning_rate"]["halving"]
         # The first rule is the start, and the order of keys is lost in a comparison of mappings.

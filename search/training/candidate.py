@@ -22,8 +22,9 @@ from search.errors import StudyError
 from search.kernels.abreast import forms_abreast
 from search.kernels.formula import compile_batch
 from search.language.parser import parse
+from search.promotion import rung_epochs
 from search.records import Key, Point, Run
-from search.space.settings import Space
+from search.space.settings import Promotion, Space
 from search.tasks.task import (
     MakeActivation,
     Recipe,
@@ -33,10 +34,9 @@ from search.tasks.task import (
     scored_by_loss,
 )
 from search.training.checkpoints import Checkpoints, Keeping, Paused
+from search.training.climbing import OnRung, at_rungs
 from search.training.gate import gate_in_training, worth_a_gate
-from search.training.loop import initial_model
-from search.training.optimizers import activations_of
-from search.training.prepared import Prepared, error_line, prepared_task
+from search.training.prepared import Prepared, error_line, parameters_of, prepared_task
 from search.training.rungs import steps_spared
 from search.training.step_cost import StepCost, measure_step_cost
 from search.training.sweep import (
@@ -73,6 +73,8 @@ class Training:
     """Whether all runs of the grid advance together, so that a scheduler can compare epochs."""
     checkpoints: Keeping | None = None
     """Where runs are written down, to go on after an interruption; None: nowhere."""
+    promotion: Promotion | None = None
+    """Where candidates wait; with `in_step` and `checkpoints` only."""
 
 
 def task_of(space: Space) -> Task:
@@ -105,7 +107,8 @@ def training_of(space: Space, task: Task) -> Training:
         by_loss=space.by_loss,
         device="cuda" if resources.gpu and space.device != "cpu" else "cpu",
         threads=max(1, int(resources.cpu)),
-        in_step=space.search.stopping is not None,
+        in_step=space.search.stopping is not None or space.search.promotion is not None,
+        promotion=space.search.promotion,
     )
 
 
@@ -131,6 +134,8 @@ class Job:
     checkpoints: str = ""
     """The folder among `Training.checkpoints` where an earlier driver or worker may have left
     it."""
+    promoted: int = 0
+    """The epoch of the last rung from which it may go on."""
 
     @property
     def again(self) -> bool:
@@ -181,6 +186,7 @@ def train_candidate(
     on_run: Callable[[Run], None] = lambda run: None,
     on_epoch: OnEpoch | None = None,
     say: Callable[[str], None] = lambda line: None,
+    on_rung: OnRung = lambda epoch, value: None,
 ) -> Outcome:
     """Train one candidate over its whole sweep.
 
@@ -188,18 +194,20 @@ def train_candidate(
         on_run: called with every run as soon as it has ended.
         on_epoch: called after every epoch but a run's last, with `training.in_step` only.
         say: called with a line when a checkpoint is of no use.
+        on_rung: called when it reaches a rung, after `on_epoch`.
 
     Raises:
         TaskError: the task or its data cannot be used. An error after that is the candidate's
             own, and its outcome.
-        Paused: somebody asked for the end; its checkpoints have all that goes on.
+        Paused: it waits at a rung, or somebody asked for the end; its checkpoints have all that
+            goes on.
     """
     began = time.perf_counter()
     torch.set_num_threads(training.threads)
     training = training_for(training, job)
     prepared = prepare(training)
     try:
-        outcome = _trained(prepared, training, job, on_run, on_epoch, say)
+        outcome = _trained(prepared, training, job, on_run, on_epoch, say, on_rung)
     except Paused:
         raise
     except (Exception, SystemExit) as error:  # `sys.exit` in a task is no reason to leave
@@ -221,17 +229,24 @@ def _trained(
     on_run: Callable[[Run], None],
     on_epoch: OnEpoch | None,
     say: Callable[[str], None],
+    on_rung: OnRung,
 ) -> Outcome:
     expression = parse(job.expression)
     grid, make_activation = grid_of(training, job), partial(Activation, expression)
     if training.at_once > 1 and prepared.device == "cpu":  # together: 25 ms a form, not 150
         compile_batch([expression, *forms_abreast(expression)])
     told: dict[str, Any] = {}
-    ended = partial(Outcome, parameters=_parameters(prepared, make_activation), environment=told)
+    ended = partial(Outcome, parameters=parameters_of(prepared, make_activation), environment=told)
     if job.again:
         return _trained_again(prepared, training, job, make_activation, told, on_run, ended, say)
     kept = _checkpoints(prepared, training, job, say)
-    if job.gated and not job.finished and not (kept and kept.any()):
+    if kept and job.promoted and not kept.any():
+        say("its checkpoints are gone; it is trained from the start again")
+    if kept and training.promotion is not None:
+        rungs = rung_epochs(training.promotion, prepared.epochs)
+        promoted = job.promoted if job.gated else None
+        on_epoch = at_rungs(on_epoch, on_rung, rungs, kept, promoted)
+    if job.gated and not (job.finished or job.promoted or (kept and kept.any())):
         problem = gate_problem(prepared, make_activation, grid)
         if problem:
             return ended("rejected", f"training: {problem}")
@@ -378,17 +393,3 @@ def _cost(prepared: Prepared, make_activation: partial[Activation]) -> StepCost:
         partial(make_activation, kernel="composed"),
         device=prepared.device,
     )
-
-
-def _parameters(prepared: Prepared, make_activation: MakeActivation) -> int:
-    """Trainable numbers in the activations of the task's model."""
-    model = initial_model(
-        prepared.task,
-        prepared.splits,
-        make_activation,
-        prepared.options,
-        seed=0,
-        device=torch.device(prepared.device),
-    )
-    unique = {p for module in activations_of(model) for p in module.parameters()}
-    return sum(parameter.numel() for parameter in unique)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -17,7 +18,7 @@ from search.training.checkpoints import Paused
 
 def train_trial(config: dict[str, Any], training: Training) -> None:
     """One trial, in a worker's process."""
-    sent = 0
+    sent, began = 0, time.perf_counter()
 
     def send(message: dict[str, Any], **metrics: float) -> None:
         nonlocal sent
@@ -28,8 +29,13 @@ def train_trial(config: dict[str, Any], training: Training) -> None:
         send({"run": to_json(run)})
 
     def on_epoch(epoch: int, value: float, points: Mapping[Key, Point]) -> None:
+        if epoch <= config["told"]:
+            return
         listed = [(rate, seed, asdict(point)) for (rate, seed), point in points.items()]
         send({"points": listed}, epoch=epoch, value=value)
+
+    def on_rung(epoch: int, value: float) -> None:
+        send({"rung": epoch, "seconds": time.perf_counter() - began}, value=value)
 
     def say(line: str) -> None:
         send({"say": line})
@@ -37,13 +43,14 @@ def train_trial(config: dict[str, Any], training: Training) -> None:
     finished = tuple(run_from_json(run) for run in json.loads(config["runs"]))
     seeds, rate, budget, task, rates = json.loads(config["again"])
     gated, again = not config["baseline"], (tuple(seeds), rate, budget, task, tuple(rates))
-    job = Job(config["expression"], gated, finished, *again, config["checkpoints"])
+    own = config["checkpoints"], config["promoted"]
+    job = Job(config["expression"], gated, finished, *again, *own)
     if config["alone"]:
         training = replace(training, at_once=1)
     try:
         prepare(training_for(training, job))  # no candidate is to blame for what this takes
         send({"begun": True})
-        outcome = train_candidate(training, job, on_run, on_epoch, say)
+        outcome = train_candidate(training, job, on_run, on_epoch, say, on_rung)
     except Paused:
         send({"paused": True})
         return
