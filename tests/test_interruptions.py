@@ -191,7 +191,8 @@ def test_a_stopped_search_writes_checkpoints_and_ends_within_ten_seconds(
     out, _ = process.communicate(timeout=600)
     assert process.returncode == 0, out
     assert runs(path) == expected
-    assert steps(path) <= taken + 8  # nothing is repeated; a step may be cut off
+    # Nothing is repeated; a batch that goes on asks each of its members once, to see if it can.
+    assert steps(path) <= taken + 2 * (4 + 4)
 
 
 def test_a_worker_that_does_not_listen_is_not_waited_for(tmp_path: Path):
