@@ -26,11 +26,11 @@ from search.tasks.task import MakeActivation, Task
 from search.training.alike import makers, shared_programs
 from search.training.batched import run_members
 from search.training.candidate import Job, Outcome, Training, train_candidate
-from search.training.candidates import groups_of, train_candidates
+from search.training.candidates import MOST, groups_of, train_candidates
 from search.training.loop import initial_model
 from search.training.stacked import stack_models
 from search.training.sweep import Grid
-from tests.test_batched import CLOSE, digits, distance, plain, settings
+from tests.batched_cases import CLOSE, OWN, digits, distance, plain, settings, training
 
 HERE = Path(__file__).parent
 KEYS: tuple[Key, ...] = ((0.003, 0), (0.03, 7))
@@ -215,12 +215,6 @@ def test_lifted_numbers_are_not_trained():
 # --- the sweeps of several candidates ------------------------------------------------------------
 
 
-def training(folder: Path = HERE, task: str = "toy_task.py", **changes: Any) -> Training:
-    grid = Grid(rates=(0.03, 0.3), default=0.3, seeds=(0, 1), extend=True)
-    shared = {"options": {}, "recipe": {}, "data_root": None, "grid": grid, "at_once": 4}
-    return Training(task, folder, **{**shared, **changes})
-
-
 def both_ways(how: Training, jobs: list[Job]) -> tuple[list[Outcome], list[dict[Key, Run]]]:
     """Train jobs together, and hold every outcome against that of the candidate alone."""
     found: list[dict[Key, Run]] = [{} for _ in jobs]
@@ -250,7 +244,7 @@ def jobs_of(*texts: str, **more: Any) -> list[Job]:
 
 def test_candidates_of_one_program_train_together_and_end_as_alone():
     texts = [f"x * sigmoid({s} * x)" for s in (0.5, 1.5, 2.5)]
-    outcomes, _ = both_ways(training(), jobs_of(*texts, "relu(x)", "x * sigmoid(3.5 * x)"))
+    outcomes, _ = both_ways(training(at_once=4), jobs_of(*texts, "relu(x)", "x * sigmoid(3.5 * x)"))
     told = [outcome.environment.get("together") for outcome in outcomes]
     assert told == [*["4 candidates in one program"] * 3, None, "4 candidates in one program"]
     assert all(outcome.cost and outcome.seconds > 0 for outcome in outcomes)
@@ -258,7 +252,7 @@ def test_candidates_of_one_program_train_together_and_end_as_alone():
 
 def test_halving_decides_for_each_candidate_by_itself():
     grid = Grid((0.003, 0.01, 0.03, 0.1, 0.3), 0.03, (0, 1), False, halving=Halving(0.5, 2))
-    how = training(grid=grid, recipe={"epochs": 8})
+    how = training(at_once=4, grid=grid, recipe={"epochs": 8})
     outcomes, found = both_ways(how, jobs_of("0.05 * sin(x)", "2 * sin(x)", "sin(0.5 * x)"))
     left = [{key for key, run in runs.items() if run.state == "pruned"} for runs in found]
     assert all(left) and left[0] != left[1]
@@ -268,10 +262,10 @@ def test_halving_decides_for_each_candidate_by_itself():
 def test_what_is_finished_is_not_repeated():
     jobs = jobs_of("x * tanh(0.5 * x)", "x * tanh(1.5 * x)")
     runs: list[Run] = []
-    train_candidate(training(), jobs[0], runs.append)
+    train_candidate(training(at_once=4), jobs[0], runs.append)
     jobs[0] = replace(jobs[0], finished=tuple(runs[:3]))
     told: list[tuple[int, Run]] = []
-    train_candidates(training(), jobs, lambda place, run: told.append((place, run)))
+    train_candidates(training(at_once=4), jobs, lambda place, run: told.append((place, run)))
     of_first = {(r.learning_rate, r.seed) for place, r in told if place == 0}
     assert of_first == {(r.learning_rate, r.seed) for r in runs[3:]}
 
@@ -279,8 +273,8 @@ def test_what_is_finished_is_not_repeated():
 def test_finalists_of_one_formula_train_together_with_seeds_of_their_own():
     jobs = [Job("relu(x)", False, seeds=(s, s + 1), rate=rate) for s, rate in ((5, 0.1), (8, 0.3))]
     jobs.append(Job("relu(x)", False, seeds=(11,), rate=0.3, budget=2))
-    assert groups_of(training(), jobs) == [[0, 1], [2]]
-    outcomes, found = both_ways(training(), jobs)
+    assert groups_of(training(at_once=4), jobs) == [[0, 1], [2]]
+    outcomes, found = both_ways(training(at_once=4), jobs)
     assert all(run.test is not None for runs in found for run in runs.values())
     assert [set(runs) for runs in found] == [
         {(0.1, 5), (0.1, 6)},
@@ -290,35 +284,41 @@ def test_finalists_of_one_formula_train_together_with_seeds_of_their_own():
     assert [outcome.score is not None for outcome in outcomes] == [True] * 3
 
 
+def test_a_program_of_many_candidates_trains_in_several_batches():
+    jobs = jobs_of(*(f"x * tanh({1.5 + k} * x)" for k in range(MOST + 2)), "relu(x)")
+    numbers = list(range(MOST + 3))
+    assert groups_of(training(at_once=4), jobs) == [numbers[:MOST], numbers[MOST:-1], numbers[-1:]]
+
+
 def test_one_that_diverges_or_is_rejected_leaves_the_others():
     jobs = jobs_of("2 * x", "1e38 * x", "0.5 * x", gated=False)
-    outcomes = train_candidates(training(), jobs)
+    outcomes = train_candidates(training(at_once=4), jobs)
     assert [o.state for o in outcomes] == ["complete", "diverged", "complete"]
-    gated = training(grid=Grid((0.03, 0.3), 0.3, tuple(range(8))), recipe={"epochs": 20})
+    gated = training(at_once=4, grid=Grid((0.03, 0.3), 0.3, tuple(range(8))), recipe={"epochs": 20})
     outcomes = train_candidates(gated, jobs_of("0 * relu(x) + 1", "1e38 * x", "sin(x)"))
     assert [o.state for o in outcomes][1:] == ["rejected", "complete"]
 
 
 def test_those_that_cannot_train_together_train_alone():
-    for how in (training(at_once=1), training(in_step=True)):
+    for how in (training(at_once=1), training(at_once=4, in_step=True)):
         jobs = jobs_of("sin(0.5 * x)", "sin(1.5 * x)")
         assert groups_of(how, jobs) == [[0], [1]]
     jobs = jobs_of("u * sigmoid(0.5 * x)", "u * sigmoid(1.5 * x)", gated=False)
-    outcomes = train_candidates(training(), jobs)
+    outcomes = train_candidates(training(at_once=4), jobs)
     assert [o.state for o in outcomes] == ["failed", "failed"]
     assert "expects x and u" in outcomes[0].reason
     assert outcomes[0].environment["together"].startswith("candidate by candidate: ")
 
 
 def test_a_model_that_cannot_be_batched_trains_one_by_one(tmp_path: Path):
-    from tests.test_batched import OWN
-
     (tmp_path / "own.py").write_text(OWN, encoding="utf-8")
-    outcomes, _ = both_ways(training(tmp_path, "own.py"), jobs_of("sin(x)", "sin(2 * x)"))
+    outcomes, _ = both_ways(
+        training(tmp_path, "own.py", at_once=4), jobs_of("sin(x)", "sin(2 * x)")
+    )
     for outcome in outcomes:
         assert outcome.environment["batching"].startswith("one by one: layer 2 (Branching): ")
 
 
 def test_an_error_of_the_task_is_raised():
     with pytest.raises(TaskError, match="unknown task"):
-        train_candidates(training(task="digitz"), jobs_of("sin(x)", "sin(2 * x)"))
+        train_candidates(training(task="digitz", at_once=4), jobs_of("sin(x)", "sin(2 * x)"))

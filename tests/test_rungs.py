@@ -2,72 +2,32 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Generator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from search.errors import SpaceError
 from search.figures.heatmap import cell_text, heatmap_info
 from search.figures.settings import ReportSettings
-from search.records import Key, Member, Point, Run, SharedEpoch, Trial, to_json, trial_from_json
+from search.records import Key, Run, Trial, to_json, trial_from_json
 from search.space.settings import Halving
 from search.space.space import load_space
 from search.statistics import spared_share, summarize_rates
 from search.summary import notes
 from search.training.candidate import Job, Training, train_candidate
-from search.training.memory import in_batches
 from search.training.rungs import leaving, rungs_of, steps_spared
 from search.training.sweep import (
     Grid,
-    SharedEpochs,
     at_edge,
     best_rate,
     mean_scores,
     sweep,
     why_diverged,
 )
-
-RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
-GRID = Grid(RATES, default=0.01, seeds=(0, 1), halving=Halving(keep=0.5, rungs=2))
-EPOCHS = 8  # rungs after 2 and 4
-LOST = ((0.01, 1), (0.1, 0))
-
-
-def point(epoch: int, score: float) -> Point:
-    return Point(5 * epoch, 1.0, 1.0, score)
-
-
-def start(
-    rate: float,
-    seed: int,
-    optimum: float = 0.01,
-    lost: tuple[Key, ...] = (),
-    begun: list[Key] | None = None,
-) -> Generator[Point, str | None, Run]:
-    """A run of eight epochs whose score is a parabola in log10(rate); `lost` ones diverge in the
-    second epoch."""
-    if begun is not None:
-        begun.append((rate, seed))
-    curve: list[Point] = []
-    for epoch in range(1, EPOCHS + 1):
-        if (rate, seed) in lost and epoch == 2:
-            return Run(rate, seed, "diverged", "step 7: loss is nan", curve=tuple(curve), steps=7)
-        score = (0.9 - 0.1 * math.log10(rate / optimum) ** 2 + 0.001 * seed) * epoch / EPOCHS
-        curve.append(point(epoch, score))
-        if reason := (yield curve[-1]):
-            return Run(rate, seed, "pruned", reason, curve=tuple(curve), steps=5 * epoch)
-    score = curve[-1].score
-    return Run(rate, seed, "complete", score=score, loss=1.0, curve=tuple(curve), steps=40)
-
-
-def swept(grid: Grid = GRID, finished: tuple[Run, ...] = (), **how: Any) -> tuple[Run, ...]:
-    return sweep(grid, partial(start, **how), finished=finished, epochs=EPOCHS)
+from tests.rungs_cases import EPOCHS, GRID, LOST, RATES, point, start, swept
 
 
 def ends(runs: tuple[Run, ...]) -> dict[float, tuple[str, int]]:
@@ -248,88 +208,6 @@ def test_finalists_are_never_halved():
     outcome = train_candidate(training(at_once=4), again, runs.append)
     assert (outcome.state, outcome.spared) == ("complete", 0)
     assert [run.state for run in runs] == ["complete"] * 3
-
-
-# --- out of memory, in step ----------------------------------------------------------------------
-
-
-def shared(members: tuple[Member, ...], most: int, at: int, begun: list[int]) -> SharedEpochs:
-    """Runs in step, of which no more than `most` fit together from epoch `at` on."""
-    begun.append(len(members))
-    alive = {(c, rate, seed): start(rate, seed) for c, rate, seed in members}
-    dropped: Any = {}
-    epoch = 0
-    while alive:
-        epoch += 1
-        points, ended = dict[Member, Point](), dict[Member, Run]()
-        if len(alive) > most and epoch >= at:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        for member, stream in list(alive.items()):
-            try:
-                points[member] = stream.send(dropped.get(member))
-            except StopIteration as stop:
-                del alive[member]
-                ended[member] = stop.value
-        dropped = (yield SharedEpoch(points, ended)) or {}
-
-
-@pytest.mark.parametrize("at", [1, 3, 5])
-@pytest.mark.parametrize("at_once", [6, 10])
-def test_out_of_memory_in_step_halves_the_batch_and_no_epoch_is_told_twice(at: int, at_once: int):
-    members = tuple((0, rate, seed) for rate in RATES for seed in (0, 1))
-    told: list[dict[Member, Point]] = []
-    runs: dict[Member, Run] = {}
-    begun: list[int] = []
-    stream = in_batches(
-        lambda part: shared(tuple(part), 3, at, begun), members, at_once, abreast=True
-    )
-    dropped: Any = None
-    gone = members[0], members[7]
-    while True:
-        try:
-            epoch = stream.send(dropped)
-        except StopIteration:
-            break
-        assert not runs.keys() & epoch.ended.keys()
-        runs |= epoch.ended
-        dropped = {}
-        if epoch.points:
-            told.append(dict(epoch.points))
-            dropped = dict.fromkeys(gone, "the rung") if len(told) == 4 else {}
-    assert len(begun) > len(members) // at_once + 1
-    assert [set(map(lambda p: p.step, each.values())) for each in told] == [
-        {5 * epoch} for epoch in range(1, EPOCHS + 1)
-    ]
-    assert [set(each) for each in told] == [set(members)] * 4 + [set(members) - set(gone)] * 4
-    assert {m: run.state for m, run in runs.items() if run.state == "pruned"} == dict.fromkeys(
-        gone, "pruned"
-    )
-    assert all(len(runs[m].curve) == 4 for m in gone) and runs.keys() == set(members)
-
-
-def test_a_scheduler_hears_the_same_when_memory_runs_out(monkeypatch: pytest.MonkeyPatch):
-    from search.training.batched import Batch
-
-    heard: list[list[tuple[int, float, int]]] = []
-    for most in (100, 3):
-        whole = Batch.train_epoch
-
-        def limited(batch: Any, most: int = most, whole: Any = whole) -> Any:
-            if len(batch.members) > most and batch.step:
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return whole(batch)
-
-        told: list[tuple[int, float, int]] = []
-        with monkeypatch.context() as patch:
-            patch.setattr(Batch, "train_epoch", limited)
-            outcome = train_candidate(
-                training(at_once=10, in_step=True),
-                Job("relu(x)", gated=False),
-                on_epoch=lambda e, value, points, to=told: to.append((e, value, len(points))),
-            )
-        assert outcome.state == "complete"
-        heard.append(told)
-    assert heard[0] == heard[1] and len(heard[0]) == 7
 
 
 # --- in a space file and in a report -------------------------------------------------------------

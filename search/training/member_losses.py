@@ -1,4 +1,4 @@
-"""The task's loss of every member of a batch."""
+"""The losses of members, (K,), from their outputs and targets."""
 
 from __future__ import annotations
 

@@ -40,6 +40,19 @@ def rungs_of(halving: Halving | None, epochs: int, rates: int) -> dict[int, int]
     return found
 
 
+def share_of_steps(rungs: Mapping[int, int], epochs: int, rates: int) -> float:
+    """Of a grid's steps, those that are taken when so many rates go on after the rungs.
+
+    >>> share_of_steps({2: 3, 4: 2}, epochs=8, rates=5)
+    0.6
+    """
+    taken, alive, before = 0, rates, 0
+    for epoch, go_on in sorted(rungs.items()):
+        taken += alive * (epoch - before)
+        alive, before = min(alive, go_on), epoch
+    return (taken + alive * (epochs - before)) / (rates * epochs)
+
+
 def leaving(
     epoch: int,
     go_on: int,
