@@ -1,4 +1,4 @@
-"""What the study hands out: a candidate to be trained, and one that a sampler proposed."""
+"""What goes into training, and what is on its way there: plain values of a study."""
 
 from __future__ import annotations
 

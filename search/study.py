@@ -31,6 +31,7 @@ from search.database import (
     launched,
     open_database,
     read_trials,
+    reading,
     record_attribute,
     record_number,
     records,
@@ -38,6 +39,7 @@ from search.database import (
     runs_of,
     storage_errors,
 )
+from search.decisions import LOG, Log, run_summary, trial_summary
 from search.entering import enter_baselines, enter_finalist, enter_placebos, entered_seeds
 from search.errors import StudyError
 from search.finalists import Entry, entries
@@ -45,6 +47,7 @@ from search.ladder import Ladder, is_paused, promoted_to, taken_up
 from search.language.fingerprint import fingerprint
 from search.launches import Launch, Proposal
 from search.records import Origin, Point, Run, Trial, to_json
+from search.sealing import sealed
 from search.space.settings import Space
 
 __all__ = ["Launch", "Proposal", "Study", "open_study", "read_trials"]
@@ -61,8 +64,9 @@ class Study:
     `trials` mirrors the storage, by number; only the methods below change either.
     """
 
-    def __init__(self, space: Space, database: Database, maximize: bool):
+    def __init__(self, space: Space, database: Database, maximize: bool, log: Log):
         self.space = space
+        self.log = log
         self.maximize = maximize
         self._database = database
         self._asked: dict[int, optuna.Trial] = {}
@@ -76,6 +80,7 @@ class Study:
         self.ladder = Ladder(space.search.promotion, maximize, database)
         for number in self.ladder.waiting:
             self._asked[number], self._curves[number] = taken_up(database, number)
+        log("resumed" if self.trials else "opened", study=self.name, trials=len(self.trials))
 
     # --- what is known ---------------------------------------------------------------------------
 
@@ -136,6 +141,7 @@ class Study:
     def exhaust(self, reason: str) -> None:
         """Remember that the whole space was tried."""
         self._database.search.set_user_attr("exhausted", reason)
+        self.log("exhausted", reason=reason)
 
     def seen(self) -> dict[str, int]:
         """The first trial of every function that was ever launched or refused, by fingerprint."""
@@ -167,6 +173,7 @@ class Study:
         number = record_number(baselines, asked.number)
         derived = kept["fingerprint"] if baselines else self._derived(asked)
         launch = self._launch(number, asked, kept)
+        self._log_launch(number, kept)
         if derived == kept["fingerprint"]:
             return launch
         reason = f"its choices now derive another function than {kept['expression']}"
@@ -214,6 +221,15 @@ class Study:
 
     def launch(self, proposal: Proposal) -> Launch:
         """Take a proposal: it is written, and runs from now on."""
+        launch = self._take(proposal)
+        self._log_launch(launch.number, proposal.asked.user_attrs["candidate"])
+        return launch
+
+    def _log_launch(self, number: int, kept: Mapping[str, Any]) -> None:
+        told = {key: kept.get(key) for key in ("by", "origin", "name", "continues", "of")}
+        self.log("launched", trial=number, **told, expression=kept["expression"])
+
+    def _take(self, proposal: Proposal) -> Launch:
         candidate = proposal.candidate
         text, own = str(candidate.expression), proposal.fingerprint
         kept = candidate_attribute("search", "", text, own, proposal.by, candidate.choices)
@@ -228,7 +244,10 @@ class Study:
         duplicate_of: int | None = None,
     ) -> Trial:
         """Turn a proposal down before training."""
-        number = self.launch(proposal).number
+        number = self._take(proposal).number
+        self.log(
+            "refused", trial=number, by=proposal.by, expression=str(proposal.candidate.expression)
+        )
         return self._end(number, state=state, reason=reason, duplicate_of=duplicate_of)
 
     # --- what is told ----------------------------------------------------------------------------
@@ -239,9 +258,10 @@ class Study:
 
     def add_run(self, number: int, run: Run) -> None:
         """Write a run that ended."""
-        self._asked[number].set_user_attr(run_key(run), to_json(run))
+        self._asked[number].set_user_attr(run_key(run), sealed(to_json(run)))
         trial = self.trials[number]
         self.trials[number] = replace(trial, runs=(*trial.runs, run))
+        self.log("run", trial=number, **run_summary(run))
 
     def add_epoch(
         self, number: int, epoch: int, value: float, points: Mapping[tuple[float, int], Point]
@@ -327,6 +347,7 @@ class Study:
         self._tell(trial, asked.number)
         self.trials[number] = trial
         self._curves.pop(number, None)
+        self.log("ended", trial=number, **trial_summary(trial))
         return trial
 
     def _tell(self, trial: Trial, number: int) -> None:
@@ -347,6 +368,7 @@ class Study:
         self.ladder.forget(number)
         self._curves.pop(number, None)
         self._waiting[number < 0] += 1
+        self.log("lost", trial=number, cause=cause, reason=told)
         return None
 
     # --- beginning and end -----------------------------------------------------------------------
@@ -372,6 +394,7 @@ class Study:
         for entry in missing:
             enter_finalist(entry, self._database)
         self._waiting[True] += len(missing)
+        self.log("finalists", of=sorted({entry.trial.number for entry in missing}))
         return len(missing)
 
     def _missing_finalists(self) -> list[Entry]:
@@ -397,5 +420,5 @@ def open_study(folder: Path, space: Space, maximize: bool) -> Study:
         StudyError: the folder has another study, or its database cannot be used.
     """
     database = open_database(folder, space, maximize)
-    with storage_errors(database.path):
-        return Study(space, database, maximize)
+    with reading(database.path):
+        return Study(space, database, maximize, Log(folder / LOG))
