@@ -40,13 +40,18 @@ from search.database import (
     storage_errors,
 )
 from search.decisions import LOG, Log, run_summary, trial_summary
-from search.entering import enter_baselines, enter_finalist, enter_placebos, entered_seeds
+from search.entering import (
+    enter_baselines,
+    enter_finalist,
+    enter_placebos,
+    missing_finalists,
+)
 from search.errors import StudyError
-from search.finalists import Entry, entries
+from search.finalists import Entry
 from search.ladder import Ladder, is_paused, promoted_to, taken_up
 from search.language.fingerprint import fingerprint
 from search.launches import Launch, Proposal
-from search.records import Origin, Point, Run, Trial, to_json
+from search.records import Origin, Point, Run, Trial, to_json, unfinished
 from search.sealing import sealed
 from search.space.settings import Space
 
@@ -200,6 +205,7 @@ class Study:
             return None
         asked = self._asked[number]
         epoch = self.ladder.go_on(asked, number)
+        self.log("promoted", trial=number, epoch=epoch)
         launch = self._launch(number, asked, asked.user_attrs["candidate"])
         return replace(launch, told=epoch, seconds=self.ladder.seconds[number])
 
@@ -276,13 +282,9 @@ class Study:
 
     def reach(self, launch: Launch, epoch: int, value: float, seconds: float) -> bool:
         """A trial has its value at a rung; whether it waits there, after so many seconds."""
-        number, asked = launch.number, self._asked[launch.number]
-        self.ladder.reach(asked, number, epoch, value)
-        waits = launch.origin != "baseline" and epoch > launch.promoted
-        if waits:
-            self.ladder.pause(asked, number, epoch, self._curves.get(number, {}), seconds)
-        elif launch.origin == "baseline":
-            self.ladder.pass_by(asked, number, epoch)
+        number, curves = launch.number, self._curves.get(launch.number, {})
+        waits = self.ladder.reach(self._asked[number], launch, epoch, value, curves, seconds)
+        self.log("rung", trial=number, epoch=epoch, value=value, waits=waits)
         return waits
 
     def give_up(self) -> list[Trial]:
@@ -297,11 +299,8 @@ class Study:
         """A trial ends after `epoch`, stopped by a scheduler if no other reason is given: its
         unfinished runs are kept as pruned."""
         reason = reason or f"stopped by {self.space.search.stopping} after epoch {epoch}"
-        finished = {(run.learning_rate, run.seed) for run in self.trials[number].runs}
-        for (rate, seed), curve in self._curves.get(number, {}).items():
-            if (rate, seed) not in finished:
-                steps, points = curve[-1].step, tuple(curve)
-                self.add_run(number, Run(rate, seed, "pruned", reason, curve=points, steps=steps))
+        for run in unfinished(self._curves.get(number, {}), self.trials[number].runs, reason):
+            self.add_run(number, run)
         return self._end(number, state="pruned", reason=reason, seconds=seconds)
 
     def finish(self, number: int, **outcome: Any) -> Trial:
@@ -398,11 +397,7 @@ class Study:
         return len(missing)
 
     def _missing_finalists(self) -> list[Entry]:
-        settings = self.space.finalists
-        if settings is None:
-            return []
-        trials, entered = self.trials.values(), entered_seeds(self._database)
-        return entries(trials, settings, self.space.seeds, entered, self.maximize)
+        return missing_finalists(self.space, self._database, self.trials.values(), self.maximize)
 
     def storage_errors(self) -> AbstractContextManager[None]:
         """In it, what the database refuses is a StudyError of one line."""
