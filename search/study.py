@@ -26,7 +26,6 @@ from search.continuing import Cause, checkpoints_of, going_on, next_attempt, rel
 from search.database import (
     Database,
     candidate_attribute,
-    checked,
     count_waiting,
     launched,
     open_database,
@@ -50,7 +49,7 @@ from search.errors import StudyError
 from search.finalists import Entry
 from search.ladder import Ladder, is_paused, promoted_to, taken_up
 from search.language.fingerprint import fingerprint
-from search.launches import Launch, Proposal
+from search.launches import Launch, Proposal, ended_as, first_of_each
 from search.records import Origin, Point, Run, Trial, to_json, unfinished
 from search.sealing import sealed
 from search.space.settings import Space
@@ -150,11 +149,7 @@ class Study:
 
     def seen(self) -> dict[str, int]:
         """The first trial of every function that was ever launched or refused, by fingerprint."""
-        numbers: dict[str, int] = {}
-        for trial in self.trials.values():
-            if trial.state != "duplicate" and trial.origin in ("search", "baseline"):
-                numbers.setdefault(trial.fingerprint, trial.number)
-        return numbers
+        return first_of_each(self.trials.values())
 
     # --- what comes next -------------------------------------------------------------------------
 
@@ -334,12 +329,7 @@ class Study:
         return any(t.state in ("complete", "pruned", "diverged") for t in self.trials.values())
 
     def _end(self, number: int, **outcome: Any) -> Trial:
-        trial = replace(self.trials[number], **outcome)
-        if trial.of is not None:  # what is known of it already
-            search = self.trials[trial.of]
-            rate = trial.best_rate if trial.task else search.best_rate
-            trial = replace(trial, best_rate=rate, cost=search.cost)
-        trial = checked(trial, self.space.search.objectives)
+        trial = ended_as(self.trials, number, outcome, self.space.search.objectives)
         asked = self._asked.pop(number)
         # The record first: told without it, a trial would be finished and empty.
         asked.set_user_attr("record", record_attribute(trial))

@@ -67,7 +67,7 @@ def status_of(folder: Path, database: Database, now: datetime) -> Status:
     settings, driven = settings_from_folder(folder), in_use(folder)
     found = list(_launched(database))
     trials = [trial for trial, _ in found]
-    running = [pair for pair in found if _runs(pair[1])]
+    running = [pair for pair in found if _runs(*pair)]
     goal = _goal(settings, trials, max(1, len(running)))
     return Status(
         goal=goal,
@@ -91,9 +91,9 @@ def _launched(database: Database) -> Iterator[tuple[Trial, FrozenTrial]]:
                 yield recorded(frozen) or launched(number, kept), frozen
 
 
-def _runs(frozen: FrozenTrial) -> bool:
+def _runs(trial: Trial, frozen: FrozenTrial) -> bool:
     """Whether a worker has it: one that waits at a rung, none has."""
-    return frozen.state == TrialState.RUNNING and not is_paused(frozen.user_attrs)
+    return trial.state == "running" and not is_paused(frozen.user_attrs)
 
 
 def _running(trial: Trial, frozen: FrozenTrial, now: datetime) -> Running:

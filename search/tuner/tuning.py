@@ -18,6 +18,7 @@ from search.stopping import Stopped, stop_signals
 from search.study import Study
 from search.training.candidate import Training
 from search.tuner.cluster import running_ray
+from search.tuner.deaths import quiet_deaths
 from search.tuner.driver import Check, Driver, Workers
 from search.tuner.early_stopping import early_stopping
 from search.tuner.worker import train_trial
@@ -46,6 +47,7 @@ def run_search(
     """
     with ExitStack() as stack:
         display = stack.enter_context(show(goal))
+        stack.enter_context(quiet_deaths())
         folder, cpus, gpus = stack.enter_context(running_ray())
         concurrent = concurrency(study.space.resources, cpus, gpus)
         goal = replace(goal, concurrent=concurrent)
