@@ -69,6 +69,8 @@ class Training:
     threads: int = 1
     at_once: int = 1
     """How many runs train in one program (see `search.training.planner`); 1: the plain loop."""
+    processes: int | None = None
+    """How many trials run side by side; None: as many as the resources let."""
     in_step: bool = False
     """Whether all runs of the grid advance together, so that a scheduler can compare epochs."""
     checkpoints: Keeping | None = None
@@ -95,6 +97,12 @@ def training_of(space: Space, task: Task) -> Training:
             "device: cuda, and resources.gpu is 0; expected a share of a GPU for each trial, such"
             " as 0.25 for four at once"
         )
+    device = "cuda" if resources.gpu and space.device != "cpu" else "cpu"
+    if device == "cpu" and space.recipe.get("compile") == "cudagraphs":
+        raise StudyError(
+            "recipe.compile: cudagraphs needs a GPU, and trials run on the CPU; expected inductor,"
+            " auto or off, or resources.gpu"
+        )
     return Training(
         task=space.task,
         folder=space.source.parent.resolve(),
@@ -105,7 +113,7 @@ def training_of(space: Space, task: Task) -> Training:
             rates.grid, rates.default, space.seeds, rates.extend, task.maximize, rates.halving
         ),
         by_loss=space.by_loss,
-        device="cuda" if resources.gpu and space.device != "cpu" else "cpu",
+        device=device,
         threads=max(1, int(resources.cpu)),
         in_step=space.search.stopping is not None or space.search.promotion is not None,
         promotion=space.search.promotion,
@@ -379,7 +387,8 @@ def gate_problem(prepared: Prepared, make_activation: MakeActivation, grid: Grid
     def start(recipe: Recipe, rate: float) -> Run:
         return drain(start_run(prepared, make_activation, recipe, None, rate, grid.seeds[0]))
 
-    return gate_in_training(start, prepared.recipe, tuple(rates), prepared.constant)
+    short = replace(prepared.recipe, compile="off")  # a compiler takes longer
+    return gate_in_training(start, short, tuple(rates), prepared.constant)
 
 
 def _cost(prepared: Prepared, make_activation: partial[Activation]) -> StepCost:

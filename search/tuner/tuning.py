@@ -11,7 +11,7 @@ from pathlib import Path
 from ray import tune
 
 from search.errors import SearchError, StudyError
-from search.plan import concurrency
+from search.plan import side_by_side
 from search.progress import Display, Goal
 from search.proposals import Gate, Proposals
 from search.stopping import Stopped, stop_signals
@@ -49,13 +49,14 @@ def run_search(
         display = stack.enter_context(show(goal))
         stack.enter_context(quiet_deaths())
         folder, cpus, gpus = stack.enter_context(running_ray())
-        concurrent = concurrency(study.space.resources, cpus, gpus)
+        resources = study.space.resources
+        concurrent, gpu = side_by_side(resources, training.processes, cpus, gpus)
         goal = replace(goal, concurrent=concurrent)
         asked = stack.enter_context(stop_signals())
         driver = Driver(study, training, Proposals(study, gate), goal, display, asked)
         driver.pausing.tidy()
         try:
-            _tuner(driver, epochs, concurrent, folder).fit()
+            _tuner(driver, training, epochs, concurrent, gpu, folder).fit()
             study.accept_failures()
             driver.pausing.tidy()
         except (Stopped, SearchError) as error:
@@ -71,9 +72,11 @@ def _why(error: BaseException) -> str:
     return f"signal {error.code - 128}" if isinstance(error, Stopped) else str(error)
 
 
-def _tuner(driver: Driver, epochs: int, concurrent: int, folder: Path) -> tune.Tuner:
-    resources, training = driver.study.space.resources, driver.training
-    wanted = {"cpu": resources.cpu} | ({"gpu": resources.gpu} if resources.gpu else {})
+def _tuner(
+    driver: Driver, training: Training, epochs: int, concurrent: int, gpu: float, folder: Path
+) -> tune.Tuner:
+    resources = driver.study.space.resources
+    wanted = {"cpu": resources.cpu} | ({"gpu": gpu} if gpu else {})
     return tune.Tuner(
         tune.with_resources(partial(train_trial, training=training), wanted),
         tune_config=tune.TuneConfig(
