@@ -116,6 +116,49 @@ def sweeps(options: argparse.Namespace) -> None:
         draw_sweeps(timing.as_json(rows)).savefig(options.picture)
 
 
+def samplers_arguments(parser: argparse.ArgumentParser) -> None:
+    steps = parser.add_subparsers(dest="step", required=True)
+    for name, (summary, add_arguments, run) in SAMPLER_STEPS.items():
+        step = steps.add_parser(name, help=summary, description=summary)
+        add_arguments(step)
+        step.set_defaults(take=run)
+
+
+def samplers(options: argparse.Namespace) -> None:
+    options.take(options)
+
+
+def tabulate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("space", type=Path, help="a finite space, as spaces/gated_table.yaml")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="FILE.jsonl.gz")
+    parser.add_argument("--seeds", type=int, help="so many in place of the space's own")
+    parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="as search.run")
+    parser.add_argument("--workers", type=int, help="processes that train; default: all cores")
+
+
+def tabulate(options: argparse.Namespace) -> None:
+    from search.benchmarks import ranking, tabulate
+    from search.environment import available_cpus
+    from search.space.space import load_space
+
+    seeds = [] if options.seeds is None else [f"seeds={list(range(options.seeds))}"]
+    space = load_space(options.space, [*options.set, *seeds])
+    say = partial(print, file=sys.stderr, flush=True)
+    table = tabulate.tabulate(space, options.output, options.workers or available_cpus(), say)
+    print(ranking.describe(table))
+
+
+SamplerStep = tuple[
+    str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]
+]
+SAMPLER_STEPS: dict[str, SamplerStep] = {
+    "tabulate": (
+        "train every function of a finite space into one file; the same command goes on",
+        tabulate_arguments,
+        tabulate,
+    ),
+}
+
 Command = tuple[
     str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]
 ]
@@ -129,6 +172,11 @@ COMMANDS: dict[str, Command] = {
         "model-steps per second of a sweep: plain loop, two processes, many runs in one program",
         sweeps_arguments,
         sweeps,
+    ),
+    "samplers": (
+        "samplers compared on a table of a whole space: tabulate makes one, replay searches it",
+        samplers_arguments,
+        samplers,
     ),
     "kernels": (
         "our kernels against torch's operators, eager formulas, torch.compile and a copy",
