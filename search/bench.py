@@ -144,8 +144,43 @@ def tabulate(options: argparse.Namespace) -> None:
     seeds = [] if options.seeds is None else [f"seeds={list(range(options.seeds))}"]
     space = load_space(options.space, [*options.set, *seeds])
     say = partial(print, file=sys.stderr, flush=True)
-    table = tabulate.tabulate(space, options.output, options.workers or available_cpus(), say)
+    try:
+        table = tabulate.tabulate(space, options.output, options.workers or available_cpus(), say)
+    except KeyboardInterrupt as stop:
+        say("stopped; what has ended is kept, and the same command goes on")
+        sys.exit(getattr(stop, "code", 130))
     print(ranking.describe(table))
+
+
+def replay_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("tables", type=Path, nargs="+", help="files of tabulate")
+    parser.add_argument("--samplers", nargs="+", help="names; default: all but bruteforce")
+    parser.add_argument("--seeds", type=int, default=200, help="searches of every sampler")
+    parser.add_argument("--trials", type=int, default=200, help="budget of a search")
+    parser.add_argument("--parallel", type=int, default=1, help="trials that run at a time")
+    parser.add_argument("--seen", type=int, default=2, help="of the table's seeds, by a search")
+    parser.add_argument("--space", type=Path, help="refuse tables of another space than this")
+    parser.add_argument("--workers", type=int, help="processes; default: all cores")
+    parser.add_argument("-o", "--output", type=Path, help="folder for replay.json and replay.png")
+
+
+def replay(options: argparse.Namespace) -> None:
+    from search.benchmarks import contest, replay_table
+    from search.environment import available_cpus
+    from search.space.space import load_space
+
+    found = contest.compare(
+        options.tables,
+        options.samplers or contest.USUAL,
+        options.seeds,
+        contest.Conditions(options.trials, options.parallel, options.seen),
+        options.workers or available_cpus(),
+        load_space(options.space) if options.space else None,
+        partial(print, file=sys.stderr, flush=True),
+    )
+    print(replay_table.table(found))
+    for line in replay_table.write(found, options.output) if options.output else ():
+        print(line, file=sys.stderr)
 
 
 SamplerStep = tuple[
@@ -156,6 +191,11 @@ SAMPLER_STEPS: dict[str, SamplerStep] = {
         "train every function of a finite space into one file; the same command goes on",
         tabulate_arguments,
         tabulate,
+    ),
+    "replay": (
+        "let samplers search tables, where a training is looked up: regret and trials to the top",
+        replay_arguments,
+        replay,
     ),
 }
 

@@ -1,0 +1,133 @@
+"""`python -m search.bench samplers replay`: samplers against tables, many searches of each.
+
+Every sampler replays with the same seeds; a seed decides also which of the table's seeds the search
+sees.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import lru_cache
+from pathlib import Path
+
+from search.benchmarks.replay import Conditions, Ground, Trace, replay
+from search.benchmarks.standings import Contest, contest
+from search.benchmarks.table import identifying, read_table
+from search.errors import StudyError, near_miss
+from search.samplers import SAMPLERS
+from search.space.settings import Space
+
+USUAL = tuple(name for name in SAMPLERS if name != "bruteforce")
+
+
+def compare(
+    paths: Sequence[Path],
+    samplers: Sequence[str],
+    seeds: int,
+    conditions: Conditions,
+    workers: int,
+    space: Space | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[Contest]:
+    """All samplers on all tables.
+
+    Raises:
+        StudyError: an unknown sampler, an impossible number, or a table that cannot be used; or
+            not one of `space`, where that is given.
+    """
+    check(samplers, seeds, conditions)
+    grounds = [ground(path) for path in paths]
+    for path, each in zip(paths, grounds, strict=True):
+        _check_table(path, each, conditions, space)
+    traces = _traces(paths, samplers, seeds, conditions, workers, tell)
+    return [
+        contest(path.name, each, {s: traces[path, s] for s in samplers}, conditions)
+        for path, each in zip(paths, grounds, strict=True)
+    ]
+
+
+def check(samplers: Sequence[str], seeds: int, conditions: Conditions) -> None:
+    """Refuses what cannot be replayed.
+
+    Raises:
+        StudyError: unknown samplers or numbers below 1, each on a line.
+    """
+    problems = [
+        f"--samplers: unknown sampler {name!r}{near_miss(name, SAMPLERS)}"
+        for name in samplers
+        if name not in SAMPLERS
+    ]
+    numbers = {"--seeds": seeds, "--trials": conditions.trials, "--parallel": conditions.parallel}
+    for option, number in {**numbers, "--seen": conditions.seen}.items():
+        if number < 1:
+            problems.append(f"{option}: got {number}; expected a whole number ≥ 1")
+    if problems:
+        raise StudyError(*problems)
+
+
+def _check_table(path: Path, ground: Ground, conditions: Conditions, space: Space | None) -> None:
+    header = ground.header
+    if conditions.seen > len(header.seeds):
+        raise StudyError(
+            f"--seen: got {conditions.seen}; expected at most the {len(header.seeds)} seeds of"
+            f" {path}"
+        )
+    if space is None:
+        return
+    wanted = identifying(space)
+    differing = [key for key in wanted if wanted[key] != header.space.get(key)]
+    if differing:
+        raise StudyError(
+            f"{path}: not a table of {space.source}: {', '.join(differing)} differ; expected the"
+            " space that it was made of"
+        )
+
+
+@lru_cache(maxsize=8)
+def ground(path: Path) -> Ground:
+    """The table in a file, ready for replays; once per process."""
+    table = read_table(path)
+    if not table.trained:
+        raise StudyError(f"{path}: none of its functions has a score; expected some")
+    return Ground(table)
+
+
+def replay_seeds(
+    path: Path, sampler: str, seeds: Sequence[int], conditions: Conditions
+) -> list[Trace]:
+    """Several searches in a row. Runs in a worker process."""
+    return [replay(ground(path), sampler, seed, conditions) for seed in seeds]
+
+
+def _traces(
+    paths: Sequence[Path],
+    samplers: Sequence[str],
+    seeds: int,
+    conditions: Conditions,
+    workers: int,
+    tell: Callable[[str], None],
+) -> dict[tuple[Path, str], list[Trace]]:
+    """The searches of every table and sampler, by seed."""
+    context = multiprocessing.get_context("spawn")
+    found: dict[tuple[Path, str], dict[int, list[Trace]]] = {}
+    with ProcessPoolExecutor(max(1, workers), context) as pool:
+        asked = {
+            pool.submit(replay_seeds, path, sampler, part, conditions): (path, sampler, part[0])
+            for sampler in samplers
+            for path in paths
+            for part in _parts(seeds, workers)
+        }
+        for future in as_completed(asked):
+            path, sampler, first = asked[future]
+            found.setdefault((path, sampler), {})[first] = future.result()
+            if sum(map(len, found[path, sampler].values())) == seeds:
+                tell(f"{path.name}: {sampler}")
+    return {key: [t for _, ts in sorted(parts.items()) for t in ts] for key, parts in found.items()}
+
+
+def _parts(seeds: int, workers: int) -> list[range]:
+    """The seeds in parts of at most 10, so that no process waits long for another."""
+    size = max(1, min(10, -(-seeds // max(1, workers))))
+    return [range(first, min(seeds, first + size)) for first in range(0, seeds, size)]
