@@ -7,9 +7,10 @@ sees.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache, partial
 from pathlib import Path
 
 from search.benchmarks.replay import Conditions, Ground, Trace, replay
@@ -110,24 +111,29 @@ def _traces(
     tell: Callable[[str], None],
 ) -> dict[tuple[Path, str], list[Trace]]:
     """The searches of every table and sampler, by seed."""
-    context = multiprocessing.get_context("spawn")
-    found: dict[tuple[Path, str], dict[int, list[Trace]]] = {}
-    with ProcessPoolExecutor(max(1, workers), context) as pool:
-        asked = {
-            pool.submit(replay_seeds, path, sampler, part, conditions): (path, sampler, part[0])
-            for sampler in samplers
-            for path in paths
-            for part in _parts(seeds, workers)
-        }
-        for future in as_completed(asked):
-            path, sampler, first = asked[future]
-            found.setdefault((path, sampler), {})[first] = future.result()
-            if sum(map(len, found[path, sampler].values())) == seeds:
-                tell(f"{path.name}: {sampler}")
-    return {key: [t for _, ts in sorted(parts.items()) for t in ts] for key, parts in found.items()}
+    found: dict[tuple[Path, str], list[Trace]] = {}
+    pairs = [(path, sampler) for sampler in samplers for path in paths]
+    with _pool(workers) as submit:
+        asked = [
+            [submit(replay_seeds, *pair, part, conditions) for part in _parts(seeds)]
+            for pair in pairs
+        ]
+        for pair, parts in zip(pairs, asked, strict=True):
+            found[pair] = [trace for part in parts for trace in part()]
+            tell(f"{pair[0].name}: {pair[1]}")
+    return found
 
 
-def _parts(seeds: int, workers: int) -> list[range]:
+@contextmanager
+def _pool(workers: int) -> Iterator[Callable[..., Callable[[], list[Trace]]]]:
+    """`submit(function, …)` gives what gives the result: of another process, or of this one."""
+    if workers < 2:
+        yield partial
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        yield lambda *call: pool.submit(*call).result
+
+
+def _parts(seeds: int) -> list[range]:
     """The seeds in parts of at most 10, so that no process waits long for another."""
-    size = max(1, min(10, -(-seeds // max(1, workers))))
-    return [range(first, min(seeds, first + size)) for first in range(0, seeds, size)]
+    return [range(first, min(seeds, first + 10)) for first in range(0, seeds, 10)]

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,18 @@ from search.database import open_in_memory
 from search.language.expression import Expression
 from search.language.fingerprint import fingerprint
 from search.proposals import Proposals
-from search.protocol import Rejection
 from search.space.settings import LearningRates, SearchSettings, Space
 from search.study import Study
 
 IN_TRAINING = "training: "
 """How the reason of the gate begins that is a short training: no gate before training."""
+
+
+class Refusal(NamedTuple):
+    """What a gate before training said."""
+
+    gate: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +132,13 @@ def _study(ground: Ground, sampler: str, seed: int, conditions: Conditions) -> S
     return Study(space, open_in_memory(space, header.maximize), header.larger_is_better)
 
 
-def _gate(ground: Ground, expression: Expression) -> Rejection | None:
+def _gate(ground: Ground, expression: Expression) -> Refusal | None:
     """What the gates before training said when the table was made."""
     row = ground.rows[fingerprint(expression)]
     if row.state != "rejected" or row.reason.startswith(IN_TRAINING):
         return None
     gate, _, reason = row.reason.partition(": ")
-    return Rejection(gate, reason)
+    return Refusal(gate, reason)
 
 
 def _outcome(

@@ -25,16 +25,17 @@ def _block(contest: Contest) -> str:
     at_a_time = f", {conditions.parallel} at a time" if conditions.parallel > 1 else ""
     lines = [
         f"{contest.table}: {contest.functions} functions, top 1 % are {contest.top};"
-        f" {contest.seeds} searches by {conditions.trials} trials{at_a_time}; they see {conditions.seen} seeds"
+        f" {contest.seeds} searches by {conditions.trials} trials{at_a_time}; they see"
+        f" {conditions.seen} seeds"
         f" (rank correlation with the truth {contest.reliability_seen:.2f}; halves of the table's"
         f" seeds {contest.reliability:.3f})",
-        f"{'sampler':<11}{'trials to the top':>20}{'to random':>20}{'to tpe':>20}"
-        f"{f'regret at {conditions.trials}':>26}{'refused':>9}{'s/trial':>9}",
+        f"{'sampler':<11}{'trials to the top':>25}{'to random':>22}{'to tpe':>22}"
+        f"{f'regret at {conditions.trials}':>28}{'refused':>9}{'s/trial':>9}",
     ]
     for row in contest.standings:
-        ratios = (_said(row.ratios.get(peer), "{:.2f}") for peer in PEERS)
-        cells = [f"{cell:>20}" for cell in (_said(row.median, "{:.0f}"), *ratios)]
-        regret = f"{_said(row.regret[-1], '{:.4f}'):>26}"
+        ratios = [f"{_said(row.ratios.get(peer), '{:.2f}'):>22}" for peer in PEERS]
+        cells = [f"{_said(row.median, '{:.0f}'):>25}", *ratios]
+        regret = f"{_said(row.regret[-1], '{:.4f}'):>28}"
         cost = f"{row.refused:>8.0%} {row.seconds:>8.4f}"
         lines.append(f"{row.sampler:<11}{''.join(cells)}{regret}{cost}")
     return "\n".join(lines)

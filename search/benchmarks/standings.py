@@ -42,7 +42,7 @@ class Standing:
     """By seed: the trial that first trained one of the top 1 %; inf when none did."""
     median: Interval
     """Of `reached`."""
-    ratios: Mapping[str, Interval]
+    ratios: Mapping[str, Interval | None]
     """That median against a peer's, by peer."""
     regret: tuple[Interval, ...]
     """By trial: mean simple regret, in units of the objective."""
@@ -131,17 +131,21 @@ def bootstrap(
     return _interval(statistic(sample), drawn)
 
 
-def ratio(own: NDArray[np.float64], peer: NDArray[np.float64]) -> Interval:
-    """The ratio of two medians, paired by seed. Where only the peer's is not reached, 0; where
-    neither is, 1: nothing is known of a ratio there but that it may be either."""
+def ratio(own: NDArray[np.float64], peer: NDArray[np.float64]) -> Interval | None:
+    """The ratio of two medians, paired by seed; None where neither was reached.
 
-    def divided(a: Any, b: Any) -> NDArray[Any]:
-        with np.errstate(invalid="ignore"):
-            return np.where(np.isinf(a) & np.isinf(b), 1.0, a / b)
-
+    A draw in which neither was reached says nothing: it may be anything, and widens the interval
+    on both sides.
+    """
+    if np.isinf(np.median(own)) and np.isinf(np.median(peer)):
+        return None
     index = _resamples(len(own))
-    drawn = divided(np.median(own[index], -1), np.median(peer[index], -1))
-    return _interval(divided(np.median(own), np.median(peer)), drawn)
+    above, below = np.median(own[index], -1), np.median(peer[index], -1)
+    unknown = np.isinf(above) & np.isinf(below)
+    with np.errstate(invalid="ignore"):
+        low, high = (np.where(unknown, end, above / below) for end in (0.0, np.inf))
+    value = np.median(own) / np.median(peer)
+    return Interval(float(value), _interval(value, low).low, _interval(value, high).high)
 
 
 @lru_cache(maxsize=2)
