@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from search.benchmarks import sampler_steps
 from search.errors import run_cli
 
 
@@ -116,88 +117,23 @@ def sweeps(options: argparse.Namespace) -> None:
         draw_sweeps(timing.as_json(rows)).savefig(options.picture)
 
 
-def samplers_arguments(parser: argparse.ArgumentParser) -> None:
-    steps = parser.add_subparsers(dest="step", required=True)
-    for name, (summary, add_arguments, run) in SAMPLER_STEPS.items():
-        step = steps.add_parser(name, help=summary, description=summary)
-        add_arguments(step)
-        step.set_defaults(take=run)
-
-
-def samplers(options: argparse.Namespace) -> None:
-    options.take(options)
-
-
-def tabulate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("space", type=Path, help="a finite space, as spaces/gated_table.yaml")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="FILE.jsonl.gz")
-    parser.add_argument("--seeds", type=int, help="so many in place of the space's own")
-    parser.add_argument("--set", action="append", default=[], metavar="A.B=C", help="as search.run")
-    parser.add_argument("--workers", type=int, help="processes that train; default: all cores")
-
-
-def tabulate(options: argparse.Namespace) -> None:
-    from search.benchmarks import ranking, tabulate
-    from search.environment import available_cpus
-    from search.space.space import load_space
-
-    seeds = [] if options.seeds is None else [f"seeds={list(range(options.seeds))}"]
-    space = load_space(options.space, [*options.set, *seeds])
-    say = partial(print, file=sys.stderr, flush=True)
-    try:
-        table = tabulate.tabulate(space, options.output, options.workers or available_cpus(), say)
-    except KeyboardInterrupt as stop:
-        say("stopped; what has ended is kept, and the same command goes on")
-        sys.exit(getattr(stop, "code", 130))
-    print(ranking.describe(table))
-
-
-def replay_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("tables", type=Path, nargs="+", help="files of tabulate")
-    parser.add_argument("--samplers", nargs="+", help="names; default: all but bruteforce")
-    parser.add_argument("--seeds", type=int, default=200, help="searches of every sampler")
-    parser.add_argument("--trials", type=int, default=200, help="budget of a search")
-    parser.add_argument("--parallel", type=int, default=1, help="trials that run at a time")
-    parser.add_argument("--seen", type=int, default=2, help="of the table's seeds, by a search")
-    parser.add_argument("--space", type=Path, help="refuse tables of another space than this")
-    parser.add_argument("--workers", type=int, help="processes; default: all cores")
-    parser.add_argument("-o", "--output", type=Path, help="folder for replay.json and replay.png")
-
-
-def replay(options: argparse.Namespace) -> None:
-    from search.benchmarks import contest, replay_table
-    from search.environment import available_cpus
-    from search.space.space import load_space
-
-    found = contest.compare(
-        options.tables,
-        options.samplers or contest.USUAL,
-        options.seeds,
-        contest.Conditions(options.trials, options.parallel, options.seen),
-        options.workers or available_cpus(),
-        load_space(options.space) if options.space else None,
-        partial(print, file=sys.stderr, flush=True),
+def driver_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("space", type=Path, nargs="?", default=Path("spaces/gated.yaml"))
+    parser.add_argument("--trials", nargs="+", type=int, default=[100, 1000], help="stages")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="A.B=C", help="override a key of the space"
     )
-    print(replay_table.table(found))
-    for line in replay_table.write(found, options.output) if options.output else ():
-        print(line, file=sys.stderr)
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-SamplerStep = tuple[
-    str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]
-]
-SAMPLER_STEPS: dict[str, SamplerStep] = {
-    "tabulate": (
-        "train every function of a finite space into one file; the same command goes on",
-        tabulate_arguments,
-        tabulate,
-    ),
-    "replay": (
-        "let samplers search tables, where a training is looked up: regret and trials to the top",
-        replay_arguments,
-        replay,
-    ),
-}
+def driver(options: argparse.Namespace) -> None:
+    from search.benchmarks import driver as growing
+
+    tell = (lambda _: None) if options.json else partial(print, flush=True)
+    growth = growing.measure(options.space, options.set, options.trials, tell)
+    for line in [growing.as_json(growth)] if options.json else growing.conclusion(growth):
+        print(line)
+
 
 Command = tuple[
     str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]
@@ -215,13 +151,18 @@ COMMANDS: dict[str, Command] = {
     ),
     "samplers": (
         "samplers compared on a table of a whole space: tabulate makes one, replay searches it",
-        samplers_arguments,
-        samplers,
+        sampler_steps.add_arguments,
+        sampler_steps.take,
     ),
     "kernels": (
         "our kernels against torch's operators, eager formulas, torch.compile and a copy",
         kernels_arguments,
         kernels,
+    ),
+    "driver": (
+        "seconds of a proposal, of writing a trial, of resuming, as a study grows; nothing trains",
+        driver_arguments,
+        driver,
     ),
     "trials": (
         "runs per minute of a search, against one Ray Tune trial per (candidate, rate, seed)",

@@ -50,7 +50,7 @@ from search.results import write_whole
 from search.space.grammar import Candidate
 from search.space.settings import Space
 from search.stopping import Stopped, stop_signals
-from search.tasks.task import find_task
+from search.tasks.task import Recipe, find_task
 from search.training.candidate import (
     Job,
     Outcome,
@@ -157,7 +157,7 @@ def header_of(space: Space, training: Training) -> Header:
         metric=prepared.task.metric,
         maximize=training.grid.maximize,
         options=prepared.options,
-        recipe={k: v for k, v in asdict(prepared.recipe).items() if k != "learning_rate"},
+        recipe=_recipe(prepared.recipe),
         rates=training.grid.rates,
         seeds=training.grid.seeds,
         checkpoints=tuple(sorted(steps)),
@@ -165,6 +165,12 @@ def header_of(space: Space, training: Training) -> Header:
         distinct=size,
         environment=environment() | {"device": prepared.device, "threads": training.threads},
     )
+
+
+def _recipe(recipe: Recipe) -> dict[str, Any]:
+    """Every key but the rate, which the rows have, as JSON values."""
+    kept = {key: value for key, value in asdict(recipe).items() if key != "learning_rate"}
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in kept.items()}
 
 
 def candidates(space: Space) -> dict[str, Candidate]:
