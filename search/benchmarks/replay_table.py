@@ -33,7 +33,7 @@ def _block(contest: Contest) -> str:
         f"{f'regret at {conditions.trials}':>28}{'refused':>9}{'s/trial':>9}",
     ]
     for row in contest.standings:
-        ratios = [f"{_said(row.ratios.get(peer), '{:.2f}'):>22}" for peer in PEERS]
+        ratios = [f"{_said(row.ratios.get(peer), '{:.2f}', '∞'):>22}" for peer in PEERS]
         cells = [f"{_said(row.median, '{:.0f}'):>25}", *ratios]
         regret = f"{_said(row.regret[-1], '{:.4f}'):>28}"
         cost = f"{row.refused:>8.0%} {row.seconds:>8.4f}"
@@ -41,7 +41,7 @@ def _block(contest: Contest) -> str:
     return "\n".join(lines)
 
 
-def _said(interval: Interval | None, form: str) -> str:
+def _said(interval: Interval | None, form: str, infinite: str = "never") -> str:
     """`23 (19 to 27)`; `never` where it was not reached within the trials.
 
     >>> _said(Interval(23, 19, math.inf), "{:.0f}")
@@ -50,7 +50,7 @@ def _said(interval: Interval | None, form: str) -> str:
     if interval is None:
         return "–"
     low, value, high = (
-        "never" if math.isinf(x) else form.format(x)
+        infinite if math.isinf(x) else form.format(x)
         for x in (interval.low, interval.value, interval.high)
     )
     return f"{value} ({low} to {high})"
@@ -87,7 +87,8 @@ def write(contests: Sequence[Contest], folder: Path) -> list[str]:
     written = [str(folder / "replay.json")]
     try:
         from search.figures.replay import draw_replay  # only who has matplotlib
+        from search.figures.style import png_bytes
     except ModuleNotFoundError:
         return written
-    draw_replay(text).savefig(folder / "replay.png")
+    (folder / "replay.png").write_bytes(png_bytes(draw_replay(text)))
     return [*written, str(folder / "replay.png")]
