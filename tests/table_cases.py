@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from search.benchmarks.table import Header, Row, Table
+from search.benchmarks.table import EMPTY, Header, Row, Table
 from search.language.fingerprint import fingerprint
 from search.space.grammar import Candidate, Grammar
 from search.space.reading import parse_grammar
 
-EMPTY = np.empty((0, 0, 0))
 RULES = {
     "F": ["G + B", "G * B"],
     "G": ["x * sigmoid(s * x) where s in {0.5, 0.7, 1, 1.4, 2}"],

@@ -96,7 +96,7 @@ def table(folder: Path, killed: list[str]) -> Table:
     path = folder / "six.jsonl.gz"
     part = part_of(path)
     part.write_text(part.read_text(encoding="utf-8") + killed[1][:40], encoding="utf-8")
-    return tabulate(load_space(folder / "six.yaml"), path, workers=2)
+    return tabulate(load_space(folder / "six.yaml"), path, workers=1)
 
 
 def test_what_a_killed_process_had_finished_is_kept_and_not_trained_again(

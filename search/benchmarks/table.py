@@ -30,6 +30,8 @@ from search.space.settings import Space
 FORMAT = 1
 IDENTIFYING = ("task", "recipe", "activation", "depth", "learning_rate", "seeds", "gates")
 """The keys of a space that say what a table of it holds; how it is searched says nothing."""
+EMPTY = np.empty((0, 0, 0))
+"""The scores of a function that was not trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +211,10 @@ def read_header(line: str, path: Path) -> Header:
 def read_row(line: str) -> Row:
     """A row from its line; raises ValueError, KeyError or TypeError when it is none."""
     data = json.loads(line)
-    arrays = {name: np.array(data[name], dtype=np.float64) for name in ("scores", "losses")}
+    arrays = {
+        name: np.array(data[name], np.float64) if data[name] else EMPTY
+        for name in ("scores", "losses")
+    }
     return Row(**{**data, **arrays})
 
 

@@ -20,10 +20,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from search.benchmarks.table import (
+    EMPTY,
     Header,
     Row,
     Table,
@@ -68,7 +68,6 @@ ALIKE = 3
 """So many failures with one reason, and nothing that worked, end it: the task is wrong."""
 EVERY = 15.0
 """Seconds between two lines about the progress."""
-EMPTY = np.empty((0, 0, 0))
 
 
 @dataclass(frozen=True, slots=True)
