@@ -49,7 +49,7 @@ from search.records import Run
 from search.results import write_whole
 from search.space.grammar import Candidate
 from search.space.settings import Space
-from search.stopping import Stopped, stop_signals
+from search.stopping import SIGNALS, Stopped, stop_signals
 from search.tasks.task import Recipe, find_task
 from search.training.candidate import (
     Job,
@@ -244,8 +244,9 @@ def _ask(pool: ProcessPoolExecutor, work: Work, key: str, candidate: Candidate) 
 
 
 def _ends_with_parent() -> None:
-    """A worker leaves Ctrl-C to its parent, and does not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """A worker leaves signals to its whole group to its parent, and does not outlive it."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None, "a worker has a parent"
 
