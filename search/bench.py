@@ -97,6 +97,7 @@ def sweeps_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=50, help="of every run")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--pick", action="store_true", help="measure what the planner picks too")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the JSON there too")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw a picture, .png or .svg")
@@ -106,7 +107,12 @@ def sweeps(options: argparse.Namespace) -> None:
     from search.benchmarks import sweeps as timing
 
     rows = timing.compare(
-        options.cases, options.runs, options.steps, options.rounds, options.device
+        options.cases,
+        options.runs,
+        options.steps,
+        options.rounds,
+        options.device,
+        options.pick,
     )
     print(timing.as_json(rows) if options.json else timing.table(rows))
     if options.save:
@@ -145,7 +151,7 @@ COMMANDS: dict[str, Command] = {
         inspect,
     ),
     "sweeps": (
-        "model-steps per second of a sweep: plain loop, two processes, many runs in one program",
+        "model-steps per second of a sweep: plain loop, processes, many runs in one program",
         sweeps_arguments,
         sweeps,
     ),

@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from difflib import unified_diff
@@ -39,6 +39,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from search.errors import StudyError
 from search.finalists import with_finals
 from search.records import Run, Trial, run_from_json, to_json, trial_from_json
+from search.sealing import sealed
 from search.space.settings import Space
 
 DATABASE = "study.db"
@@ -76,7 +77,7 @@ def open_database(folder: Path, space: Space, maximize: bool) -> Database:
         StudyError: the folder has another study, or the file cannot be used.
     """
     path = folder / DATABASE
-    with storage_errors(path):
+    with reading(path):
         storage, backend = _connect(path)
         name, wanted = study_name(space), directions(space.search.objectives, maximize)
         _refuse_another(folder, space, storage)
@@ -116,10 +117,22 @@ def read_trials(folder: Path) -> list[Trial]:
     Raises:
         StudyError: there is no study, or it cannot be read.
     """
+    with existing_database(folder) as database:
+        trials = records(database)
+    return with_finals(trials)
+
+
+@contextmanager
+def existing_database(folder: Path) -> Iterator[Database]:
+    """The database in `folder`, to be read, whether a driver writes to it or not.
+
+    Raises:
+        StudyError: there is no study, or it cannot be read.
+    """
     path = folder / DATABASE
     if not path.is_file():
         raise StudyError(f"{path}: no such file; expected the results of a study")
-    with storage_errors(path):
+    with reading(path):
         storage, backend = _connect(path)
         names = optuna.get_all_study_names(storage)
         found = [name for name in names if name + SUFFIX in names]
@@ -130,9 +143,10 @@ def read_trials(folder: Path) -> list[Trial]:
             for name in (found[0], found[0] + SUFFIX)
         ]
         database = Database(path, storage, backend, *pair)
-        trials = records(database)
-        database.close()
-    return with_finals(trials)
+        try:
+            yield database
+        finally:
+            database.close()
 
 
 def records(database: Database) -> list[Trial]:
@@ -162,7 +176,8 @@ def recorded(frozen: FrozenTrial) -> Trial | None:
 
 def record_attribute(trial: Trial) -> dict[str, Any]:
     """A trial's record as its attribute; runs and choices are on the Optuna trial already."""
-    return {k: v for k, v in to_json(trial).items() if k not in ("runs", "choices", "finals")}
+    kept = to_json(trial).items()
+    return sealed({k: v for k, v in kept if k not in ("runs", "choices", "finals")})
 
 
 def candidate_attribute(
@@ -292,6 +307,15 @@ def _refuse_another(folder: Path, space: Space, storage: BaseStorage) -> None:
     )
 
 
+_EXPECTED = {
+    "database or disk is full": "expected free space; nothing that ended is lost",
+    "database is locked": "another process keeps it; expected that to end",
+    "no such table": "expected the results of a study",
+    "malformed": "python -m search.run --check FOLDER keeps what can be read",
+}
+"""What is to be done about some of the database's own words."""
+
+
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Tell what the database refuses in one line."""
@@ -300,7 +324,35 @@ def storage_errors(path: Path) -> Iterator[None]:
     except (SQLAlchemyError, OptunaError, OSError) as error:
         cause = error.__cause__ or error
         told = " ".join(str(getattr(cause, "orig", None) or cause).split())
-        raise StudyError(f"{path}: cannot be used: {told}") from error
+        advice = [f"; {text}" for words, text in _EXPECTED.items() if words in told]
+        raise StudyError(f"{path}: cannot be used: {told}{''.join(advice)}") from error
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Tell in one line, too, what is in a database and cannot be ours: it was damaged."""
+    with storage_errors(path):
+        try:
+            yield
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+            told = " ".join(str(error).split())[:200]
+            mend = f"python -m search.run --check {path.parent} keeps what can be read"
+            raise StudyError(f"{path}: is damaged: {told}; {mend}") from error
+
+
+def same_file(path: Path) -> Callable[[], bool]:
+    """Asks whether `path` is still the file that it is now: SQLite goes on writing to one that was
+    removed, and all of that would be lost."""
+
+    def identity() -> tuple[int, int] | None:
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    now = identity()
+    return lambda: identity() == now
 
 
 def _connect(path: Path) -> tuple[BaseStorage, RDBStorage]:

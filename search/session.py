@@ -14,7 +14,7 @@ from search.figures.settings import settings_from_folder
 from search.kernels.abreast import forms_abreast
 from search.kernels.formula import compile_batch
 from search.language.expression import Expression
-from search.plan import make_plan, most_finalists, most_swept
+from search.plan import make_plan, most_finalists, most_swept, room_of
 from search.progress import TOLD, Goal, display
 from search.protocol import gate_before_training
 from search.results import claimed, session_recorded, set_aside
@@ -23,7 +23,8 @@ from search.study import Study, open_study, read_trials
 from search.summary import print_summary
 from search.tasks.task import Task, recipe_with
 from search.training.candidate import task_of, training_of
-from search.training.planner import CHOICE, planned
+from search.training.choice import CHOICE
+from search.training.planner import planned
 
 
 def run_session(space: Space, results: Path, fresh: bool, console: Console) -> None:
@@ -64,7 +65,8 @@ def train(study: Study, task: Task, folder: Path, console: Console) -> str:
         finalists=most_finalists(space) + most_swept(space),
     )
     epochs = recipe_with(task.recipe, space.recipe).epochs
-    training, choice = planned(training_of(space, task), space.batching, folder / CHOICE)
+    shared = training_of(space, task)
+    training, choice = planned(shared, space.batching, folder / CHOICE, room_of(space))
     line = f"{space.name}: batching: {choice.words}"
     console.print(line, markup=False, highlight=False, soft_wrap=True)
     if training.device == "cpu":  # together: 25 ms a formula, where each worker alone takes 150

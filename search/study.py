@@ -14,82 +14,47 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
+from search.continuing import Cause, next_attempt, release, tell
 from search.database import (
     Database,
     candidate_attribute,
     checked,
-    continues,
     count_waiting,
     launched,
     open_database,
     read_trials,
+    reading,
     record_attribute,
     record_number,
-    recorded,
     records,
-    run_attributes,
     run_key,
     runs_of,
     storage_errors,
-    values_of,
 )
+from search.decisions import LOG, Log, run_summary, trial_summary
 from search.entering import enter_baselines, enter_finalist, enter_placebos, entered_seeds
 from search.errors import StudyError
 from search.finalists import Entry, entries
 from search.language.fingerprint import fingerprint
+from search.launches import Launch, Proposal
 from search.records import Origin, Point, Run, Trial, to_json
-from search.space.grammar import Candidate
+from search.sealing import sealed
 from search.space.settings import Space
 
 __all__ = ["Launch", "Proposal", "Study", "open_study", "read_trials"]
 
-ATTEMPTS = 10
-"""How often a trial may be cut off without finishing one more run before it is given up."""
 ALIKE = 3
 """So many failures with one reason, before anything worked, end the search: the task is wrong."""
 TRAINED = ("complete", "pruned", "diverged", "failed")
 """States that count against the budget."""
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """A candidate that is to be trained now."""
-
-    number: int
-    """Of its record; see `record_number`."""
-    expression: str
-    origin: Origin
-    name: str = ""
-    runs: tuple[Run, ...] = ()
-    """Runs that an earlier driver saw the end of."""
-    seeds: tuple[int, ...] = ()
-    """In place of the search's: of a placebo or a finalist."""
-    rate: float | None = None
-    """Of a finalist, frozen."""
-    budget: float = 1.0
-    """Of a finalist."""
-    task: str = ""
-    """Of a finalist: another than the search's."""
-    rates: tuple[float, ...] = ()
-    """Of a finalist: those beside the frozen one, in its place."""
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """What a sampler proposed, with its handle in Optuna; it is to be launched or refused."""
-
-    asked: optuna.Trial
-    candidate: Candidate
-    fingerprint: str
-    by: str
 
 
 class Study:
@@ -98,8 +63,9 @@ class Study:
     `trials` mirrors the storage, by number; only the methods below change either.
     """
 
-    def __init__(self, space: Space, database: Database, maximize: bool):
+    def __init__(self, space: Space, database: Database, maximize: bool, log: Log):
         self.space = space
+        self.log = log
         self.maximize = maximize
         self._database = database
         self._asked: dict[int, optuna.Trial] = {}
@@ -110,6 +76,7 @@ class Study:
         enter_placebos(space, database)
         self._waiting = {kind: count_waiting(study) for kind, study in database.studies}
         self.trials = {trial.number: trial for trial in records(database)}
+        log("resumed" if self.trials else "opened", study=self.name, trials=len(self.trials))
 
     # --- what is known ---------------------------------------------------------------------------
 
@@ -117,6 +84,11 @@ class Study:
     def name(self) -> str:
         """Optuna's name of the study."""
         return self._database.search.study_name
+
+    @property
+    def path(self) -> Path:
+        """Of its database."""
+        return self._database.path
 
     def existing(self) -> int:
         """How many candidates were ever asked for, whatever became of them."""
@@ -156,6 +128,7 @@ class Study:
     def exhaust(self, reason: str) -> None:
         """Remember that the whole space was tried."""
         self._database.search.set_user_attr("exhausted", reason)
+        self.log("exhausted", reason=reason)
 
     def seen(self) -> dict[str, int]:
         """The first trial of every function that was ever launched or refused, by fingerprint."""
@@ -180,9 +153,14 @@ class Study:
     def _pop(self, baselines: bool, study: optuna.Study) -> Launch | None:
         study.sampler = RandomSampler(seed=0)  # draws nothing: every choice is given
         asked = study.ask()
-        number, kept = record_number(baselines, asked.number), asked.user_attrs["candidate"]
+        kept = asked.user_attrs.get("candidate")
+        if kept is None:  # the driver was killed between enqueuing and launching it
+            study.tell(asked.number, state=TrialState.FAIL)
+            return None
+        number = record_number(baselines, asked.number)
         derived = kept["fingerprint"] if baselines else self._derived(asked)
         launch = self._launch(number, asked, kept)
+        self._log_launch(number, kept)
         if derived == kept["fingerprint"]:
             return launch
         reason = f"its choices now derive another function than {kept['expression']}"
@@ -198,7 +176,8 @@ class Study:
         self._asked[number] = asked
         trial = self.trials[number] = replace(launched(number, kept), runs=runs)
         own = trial.seeds, trial.best_rate, trial.budget, trial.task, trial.rates
-        return Launch(number, trial.expression, trial.origin, trial.name, runs, *own)
+        alone = kept.get("deaths", 0) > 0
+        return Launch(number, trial.expression, trial.origin, trial.name, runs, *own, alone)
 
     def propose(self, sampler: BaseSampler, by: str) -> Proposal:
         """Ask a sampler for a candidate."""
@@ -218,6 +197,15 @@ class Study:
 
     def launch(self, proposal: Proposal) -> Launch:
         """Take a proposal: it is written, and runs from now on."""
+        launch = self._take(proposal)
+        self._log_launch(launch.number, proposal.asked.user_attrs["candidate"])
+        return launch
+
+    def _log_launch(self, number: int, kept: Mapping[str, Any]) -> None:
+        told = {key: kept.get(key) for key in ("by", "origin", "name", "continues", "of")}
+        self.log("launched", trial=number, **told, expression=kept["expression"])
+
+    def _take(self, proposal: Proposal) -> Launch:
         candidate = proposal.candidate
         text, own = str(candidate.expression), proposal.fingerprint
         kept = candidate_attribute("search", "", text, own, proposal.by, candidate.choices)
@@ -232,7 +220,10 @@ class Study:
         duplicate_of: int | None = None,
     ) -> Trial:
         """Turn a proposal down before training."""
-        number = self.launch(proposal).number
+        number = self._take(proposal).number
+        self.log(
+            "refused", trial=number, by=proposal.by, expression=str(proposal.candidate.expression)
+        )
         return self._end(number, state=state, reason=reason, duplicate_of=duplicate_of)
 
     # --- what is told ----------------------------------------------------------------------------
@@ -243,9 +234,10 @@ class Study:
 
     def add_run(self, number: int, run: Run) -> None:
         """Write a run that ended."""
-        self._asked[number].set_user_attr(run_key(run), to_json(run))
+        self._asked[number].set_user_attr(run_key(run), sealed(to_json(run)))
         trial = self.trials[number]
         self.trials[number] = replace(trial, runs=(*trial.runs, run))
+        self.log("run", trial=number, **run_summary(run))
 
     def add_epoch(
         self, number: int, epoch: int, value: float, points: Mapping[tuple[float, int], Point]
@@ -311,15 +303,28 @@ class Study:
         self._tell(trial, asked.number)
         self.trials[number] = trial
         self._curves.pop(number, None)
+        self.log("ended", trial=number, **trial_summary(trial))
         return trial
 
     def _tell(self, trial: Trial, number: int) -> None:
         study = self._database.baselines if trial.number < 0 else self._database.search
-        if trial.state == "complete":
-            study.tell(number, values_of(trial, self.space.search.objectives))
-        else:
-            state = TrialState.PRUNED if trial.state == "pruned" else TrialState.FAIL
-            study.tell(number, state=state)
+        tell(study, trial, number, self.space.search.objectives)
+
+    def lose(self, number: int, cause: Cause, told: str) -> Trial | None:
+        """A trial's worker died: it waits as a new trial, with its runs.
+
+        Returns:
+            Its record where it was given up instead: it has failed, as `told`.
+        """
+        frozen = self._database.storage.get_trial(self._asked[number]._trial_id)
+        if next_attempt(frozen.user_attrs, cause) is None:
+            return self.finish(number, state="failed", reason=told)
+        release(self._database, self.space.search.objectives, number < 0, frozen, cause)
+        del self._asked[number], self.trials[number]
+        self._curves.pop(number, None)
+        self._waiting[number < 0] += 1
+        self.log("lost", trial=number, cause=cause, reason=told)
+        return None
 
     # --- beginning and end -----------------------------------------------------------------------
 
@@ -330,42 +335,12 @@ class Study:
             counted: whether this was an attempt of what had begun: not when a user asked for the
                 end, but when the driver was killed, by the candidate perhaps.
         """
+        cause, objectives = "driver" if counted else "asked", self.space.search.objectives
         with self.storage_errors():
             for baselines, study in self._database.studies:
                 for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                    self._release(baselines, study, frozen, counted)
+                    release(self._database, objectives, baselines, frozen, cause)
         self._asked.clear()
-
-    def _release(
-        self, baselines: bool, study: optuna.Study, frozen: FrozenTrial, counted: bool
-    ) -> None:
-        trial = recorded(frozen)
-        if "candidate" not in frozen.user_attrs:  # asked for, never launched
-            study.tell(frozen.number, state=TrialState.FAIL)
-        elif trial is not None:  # ended, and the driver was killed before it told
-            self._tell(trial, frozen.number)
-        else:
-            self._continue_later(baselines, study, frozen, counted)
-
-    def _continue_later(
-        self, baselines: bool, study: optuna.Study, frozen: FrozenTrial, counted: bool
-    ) -> None:
-        kept, runs = frozen.user_attrs["candidate"], run_attributes(frozen.user_attrs)
-        counted = counted and frozen.user_attrs.get("begun", False)
-        attempt = (kept["attempt"] if len(runs) == kept["carried"] else 0) + counted
-        reason = f"driver stopped {ATTEMPTS} times while it ran, and no run finished meanwhile"
-        storage, own = self._database.storage, frozen._trial_id
-        if attempt < ATTEMPTS:
-            reason = "driver stopped; goes on in a later trial"
-            again = {"attempt": attempt, "carried": len(runs), "continues": frozen.number}
-            if not continues(study, frozen.number):
-                attributes = {"candidate": kept | again, **runs}
-                study.enqueue_trial(kept["choices"], user_attrs=attributes)
-            storage.set_trial_user_attr(own, "continued", True)
-        number = record_number(baselines, frozen.number)
-        trial = replace(launched(number, kept), state="failed", reason=reason)
-        storage.set_trial_user_attr(own, "record", record_attribute(trial))
-        self._tell(trial, frozen.number)
 
     def enter_finalists(self) -> int:
         """Let the finalists wait that are chosen by now and not in the study yet; how many."""
@@ -373,6 +348,7 @@ class Study:
         for entry in missing:
             enter_finalist(entry, self._database)
         self._waiting[True] += len(missing)
+        self.log("finalists", of=sorted({entry.trial.number for entry in missing}))
         return len(missing)
 
     def _missing_finalists(self) -> list[Entry]:
@@ -398,5 +374,5 @@ def open_study(folder: Path, space: Space, maximize: bool) -> Study:
         StudyError: the folder has another study, or its database cannot be used.
     """
     database = open_database(folder, space, maximize)
-    with storage_errors(database.path):
-        return Study(space, database, maximize)
+    with reading(database.path):
+        return Study(space, database, maximize, Log(folder / LOG))

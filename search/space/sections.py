@@ -205,6 +205,13 @@ def read_batching(fields: Fields) -> int | None:
     return None
 
 
+def read_timeout(fields: Fields) -> float | None:
+    """Seconds that a run may take; None without the key, or with null behind it."""
+    if "timeout" not in fields.values or fields.is_null("timeout"):
+        return None
+    return fields.number("timeout", math.inf, 0, above=True)
+
+
 def read_search(
     fields: Fields, searches: bool, grammar: Grammar | None, task: Task | None
 ) -> SearchSettings:

@@ -24,6 +24,8 @@ OBJECTIVES = ("score", "loss", "cost")
 STOPPING = ("asha", "median")
 DEFAULT_SEEDS = (0, 1)
 DEVICES = ("auto", "cpu", "cuda")
+_NO_PART = ("finalists", "placebos", "resources", "device", "batching", "timeout", "data_root")
+"""Keys that may change from one session of a study to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,8 @@ class Space:
     device: str = "auto"
     batching: int | None = None
     """At most how many runs train in one program; 1 is off, None chooses by measuring."""
+    timeout: float | None = None
+    """Seconds that a run may take; the candidate of one that takes longer has failed."""
     data_root: str | None = None
     source: Path = field(default=Path("space.yaml"), compare=False)
     """The file it was read from."""
@@ -142,13 +146,14 @@ class Space:
     def definition(self) -> dict[str, Any]:
         """What identifies the study, as JSON values: a change of it is another study.
 
-        The number of trials, finalists, placebos, the resources, the device, the batching and where
-        the data lie are left out.
+        The number of trials, finalists, placebos, the resources, the device, the batching, what is
+        compiled, the time a run may take and where the data lie are left out.
         """
         kept = self.resolved()
-        for key in ("finalists", "placebos", "resources", "device", "batching", "data_root"):
+        for key in _NO_PART:
             del kept[key]
         kept["search"] = {k: v for k, v in kept["search"].items() if k != "trials"}
+        kept["recipe"] = {k: v for k, v in kept["recipe"].items() if k != "compile"}
         if self.learning_rate.halving is None:  # as it was before there was such a key
             del kept["learning_rate"]["halving"]
         # The first rule is the start, and the order of keys is lost in a comparison of mappings.
@@ -174,6 +179,7 @@ class Space:
             "gates": self.gates,
             "device": self.device,
             "batching": {None: "auto", 1: "off"}.get(self.batching, self.batching),
+            "timeout": self.timeout,
             "data_root": self.data_root,
         }
 

@@ -68,6 +68,8 @@ class Training:
     threads: int = 1
     at_once: int = 1
     """How many runs train in one program (see `search.training.planner`); 1: the plain loop."""
+    processes: int | None = None
+    """How many trials run side by side; None: as many as the resources let."""
     in_step: bool = False
     """Whether all runs of the grid advance together, so that a scheduler can compare epochs."""
 
@@ -90,6 +92,12 @@ def training_of(space: Space, task: Task) -> Training:
             "device: cuda, and resources.gpu is 0; expected a share of a GPU for each trial, such"
             " as 0.25 for four at once"
         )
+    device = "cuda" if resources.gpu and space.device != "cpu" else "cpu"
+    if device == "cpu" and space.recipe.get("compile") == "cudagraphs":
+        raise StudyError(
+            "recipe.compile: cudagraphs needs a GPU, and trials run on the CPU; expected inductor,"
+            " auto or off, or resources.gpu"
+        )
     return Training(
         task=space.task,
         folder=space.source.parent.resolve(),
@@ -100,7 +108,7 @@ def training_of(space: Space, task: Task) -> Training:
             rates.grid, rates.default, space.seeds, rates.extend, task.maximize, rates.halving
         ),
         by_loss=space.by_loss,
-        device="cuda" if resources.gpu and space.device != "cpu" else "cpu",
+        device=device,
         threads=max(1, int(resources.cpu)),
         in_step=space.search.stopping is not None,
     )
@@ -187,15 +195,20 @@ def train_candidate(
     """
     began = time.perf_counter()
     torch.set_num_threads(training.threads)
-    training = elsewhere(training, job.task) if job.task else training
+    training = training_for(training, job)
     prepared = prepare(training)
     try:
         outcome = _trained(prepared, training, job, on_run, on_epoch)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # `sys.exit` in a task is no reason to leave
         outcome = Outcome("failed", error_line(error))
     seconds = time.perf_counter() - began
     environment = {**worker_environment(prepared.device), **outcome.environment}
     return replace(outcome, seconds=seconds, environment=environment)
+
+
+def training_for(training: Training, job: Job) -> Training:
+    """The training of one job: a finalist's may be on another task."""
+    return elsewhere(training, job.task) if job.task else training
 
 
 def _trained(
@@ -334,7 +347,8 @@ def gate_problem(prepared: Prepared, make_activation: MakeActivation, grid: Grid
     def start(recipe: Recipe, rate: float) -> Run:
         return drain(start_run(prepared, make_activation, recipe, rate, grid.seeds[0]))
 
-    return gate_in_training(start, prepared.recipe, tuple(rates), prepared.constant)
+    short = replace(prepared.recipe, compile="off")  # a compiler takes longer
+    return gate_in_training(start, short, tuple(rates), prepared.constant)
 
 
 def _cost(prepared: Prepared, make_activation: partial[Activation]) -> StepCost:

@@ -25,8 +25,10 @@ from torch import Tensor, nn
 from search.records import Point, Run
 from search.tasks.task import MakeActivation, Recipe, Split, Splits, Task, splits_to
 from search.training.augment import augment
+from search.training.compiled import Recorded
 from search.training.optimizers import make_optimizer, penalties, set_rate
 from search.training.schedules import rate_factor
+from search.training.streaming import streamed
 from search.training.streams import (
     AUGMENTATION,
     INITIAL,
@@ -123,7 +125,7 @@ def run_epochs(
         began = time.perf_counter()
         with seeded(stream_seed(seed, LAYERS, step), device):
             model.train()
-            batches = epoch_batches(splits.train, recipe, order, draws, steps - step)
+            batches = epoch_batches(splits, recipe, order, draws, steps - step, device)
             losses, problem = train_epoch(update, batches, step, recipe.loss_bound, device)
         seconds += time.perf_counter() - began
         step += len(losses)
@@ -160,7 +162,7 @@ def initial_model(
     with seeded(stream_seed(seed, INITIAL), device):
         model = task.build(make_activation, splits, **options).to(device)
         with torch.no_grad():
-            model.eval()(splits.train.inputs[:2])
+            model.eval()(splits.train.inputs[:2].to(device))
     return model
 
 
@@ -175,14 +177,25 @@ def count_steps(samples: int, recipe: Recipe) -> int:
 
 
 def epoch_batches(
-    split: Split, recipe: Recipe, order: torch.Generator, draws: torch.Generator, at_most: int
+    splits: Splits,
+    recipe: Recipe,
+    order: torch.Generator,
+    draws: torch.Generator,
+    at_most: int,
+    device: torch.device,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The epoch's batches (inputs, targets) in a fresh order, augmented."""
+    """The epoch's batches (inputs, targets) of the training part in a fresh order, augmented."""
+    split = splits.train
     count = len(split.targets)
     numbers = torch.randperm(count, generator=order).to(split.targets.device)
     full = max(1, count // recipe.batch_size)
-    for batch in numbers.split(recipe.batch_size)[: min(full, at_most)]:
-        yield augment(split.inputs[batch], recipe.augmentation, draws), split.targets[batch]
+    chosen = numbers.split(recipe.batch_size)[: min(full, at_most)]
+    if splits.stream:
+        batches = streamed(split, chosen, device)
+    else:
+        batches = ((split.inputs[batch], split.targets[batch]) for batch in chosen)
+    for inputs, targets in batches:
+        yield augment(inputs, recipe.augmentation, draws), targets
 
 
 def train_epoch(
@@ -237,22 +250,32 @@ def make_update(
     task: Task, model: nn.Module, recipe: Recipe, learning_rate: float, steps: int
 ) -> Update:
     """The training step of a model: schedule, loss with the activations' penalties, gradients,
-    clipping, optimizer. Loss scaling only for float16 on a GPU."""
-    optimizer = make_optimizer(model, recipe, learning_rate)
+    clipping, optimizer. Loss scaling only for float16 on a GPU. Compiled as the recipe says: the
+    first step then takes as long as the compiler does."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     device = parameters[0].device
+    scaled = recipe.amp == "float16" and device.type == "cuda"
+    recording = recipe.compile == "cudagraphs" and device.type == "cuda" and not scaled
+    optimizer = make_optimizer(model, recipe, learning_rate, recording)
     precision = precision_of(recipe.amp, device)
-    scaler = torch.amp.GradScaler(enabled=recipe.amp == "float16" and device.type == "cuda")
+    scaler = torch.amp.GradScaler(enabled=scaled)
     terms = penalties(model) if recipe.penalty else []
 
-    def update(step: int, inputs: Tensor, targets: Tensor) -> Tensor:
-        set_rate(optimizer, learning_rate * rate_factor(recipe, step, steps))
+    def loss_of(inputs: Tensor, targets: Tensor) -> Tensor:
         with precision():
             loss = task.loss(model(inputs), targets, recipe.label_smoothing)
             for penalty in terms:
                 loss = loss + recipe.penalty * penalty()
+        return loss
+
+    if recipe.compile == "inductor":  # the same draws of random layers as without
+        loss_of = torch.compile(loss_of, dynamic=False, options={"fallback_random": True})
+
+    def whole(inputs: Tensor, targets: Tensor, rate: float | Tensor) -> Tensor:
+        set_rate(optimizer, rate)
         for parameter in parameters:  # 1 µs; optimizer.zero_grad takes 30
             parameter.grad = None
+        loss = loss_of(inputs, targets)
         scaler.scale(loss).backward()
         if recipe.clip_norm is not None:
             scaler.unscale_(optimizer)
@@ -260,6 +283,11 @@ def make_update(
         scaler.step(optimizer)
         scaler.update()
         return loss.detach()
+
+    once = Recorded(whole) if recording else whole
+
+    def update(step: int, inputs: Tensor, targets: Tensor) -> Tensor:
+        return once(inputs, targets, learning_rate * rate_factor(recipe, step, steps))
 
     return update
 

@@ -11,14 +11,15 @@ from pathlib import Path
 from ray import tune
 
 from search.errors import SearchError, StudyError
-from search.plan import concurrency
+from search.plan import side_by_side
 from search.progress import Display, Goal
 from search.proposals import Gate, Proposals
 from search.stopping import Stopped, stop_signals
 from search.study import Study
 from search.training.candidate import Training
 from search.tuner.cluster import running_ray
-from search.tuner.driver import Check, Driver, Errors
+from search.tuner.deaths import quiet_deaths
+from search.tuner.driver import Check, Driver, Workers
 from search.tuner.early_stopping import early_stopping
 from search.tuner.worker import train_trial
 
@@ -46,26 +47,32 @@ def run_search(
     """
     with ExitStack() as stack:
         display = stack.enter_context(show(goal))
+        stack.enter_context(quiet_deaths())
         folder, cpus, gpus = stack.enter_context(running_ray())
-        concurrent = concurrency(study.space.resources, cpus, gpus)
+        resources = study.space.resources
+        concurrent, gpu = side_by_side(resources, training.processes, cpus, gpus)
         goal = replace(goal, concurrent=concurrent)
         asked = stack.enter_context(stop_signals())
-        driver = Driver(study, Proposals(study, gate), goal, display, asked)
+        driver = Driver(study, training, Proposals(study, gate), goal, display, asked)
         try:
-            _tuner(driver, training, epochs, concurrent, folder).fit()
+            _tuner(driver, epochs, concurrent, gpu, folder).fit()
             study.accept_failures()
-        except (Stopped, SearchError):
+        except (Stopped, SearchError) as error:
+            study.log("stopped", why=_why(error))
             with suppress(StudyError):  # what cannot be written now is released when it goes on
                 study.release()
             raise
+        study.log("done", why=driver.proposals.ended)
         return driver.proposals.ended
 
 
-def _tuner(
-    driver: Driver, training: Training, epochs: int, concurrent: int, folder: Path
-) -> tune.Tuner:
-    resources = driver.study.space.resources
-    wanted = {"cpu": resources.cpu} | ({"gpu": resources.gpu} if resources.gpu else {})
+def _why(error: BaseException) -> str:
+    return f"signal {error.code - 128}" if isinstance(error, Stopped) else str(error)
+
+
+def _tuner(driver: Driver, epochs: int, concurrent: int, gpu: float, folder: Path) -> tune.Tuner:
+    resources, training = driver.study.space.resources, driver.training
+    wanted = {"cpu": resources.cpu} | ({"gpu": gpu} if gpu else {})
     return tune.Tuner(
         tune.with_resources(partial(train_trial, training=training), wanted),
         tune_config=tune.TuneConfig(
@@ -80,7 +87,7 @@ def _tuner(
             name="trials",
             storage_path=str(folder),
             stop=Check(driver),
-            callbacks=[Errors(driver)],
+            callbacks=[Workers(driver)],
             failure_config=tune.FailureConfig(max_failures=0),
             verbose=0,
         ),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from ray import tune
 
 from search.errors import TaskError
 from search.records import Key, Point, Run, run_from_json, to_json
-from search.training.candidate import Job, Training, train_candidate
+from search.training.candidate import Job, Training, prepare, train_candidate, training_for
 
 
 def train_trial(config: dict[str, Any], training: Training) -> None:
@@ -34,8 +34,11 @@ def train_trial(config: dict[str, Any], training: Training) -> None:
     seeds, rate, budget, task, rates = json.loads(config["again"])
     gated, again = not config["baseline"], (tuple(seeds), rate, budget, task, tuple(rates))
     job = Job(config["expression"], gated, finished, *again)
-    send({"begun": True})
+    if config["alone"]:
+        training = replace(training, at_once=1)
     try:
+        prepare(training_for(training, job))  # no candidate is to blame for what this takes
+        send({"begun": True})
         outcome = train_candidate(training, job, on_run, on_epoch)
     except TaskError as error:
         send({"stop": error.problems})
