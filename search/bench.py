@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from search.benchmarks import sampler_steps
 from search.errors import run_cli
 
 
@@ -153,6 +154,11 @@ COMMANDS: dict[str, Command] = {
         "model-steps per second of a sweep: plain loop, processes, many runs in one program",
         sweeps_arguments,
         sweeps,
+    ),
+    "samplers": (
+        "samplers compared on a table of a whole space: tabulate makes one, replay searches it",
+        sampler_steps.add_arguments,
+        sampler_steps.take,
     ),
     "kernels": (
         "our kernels against torch's operators, eager formulas, torch.compile and a copy",

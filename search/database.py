@@ -31,7 +31,7 @@ from typing import Any, Literal, NamedTuple
 import optuna
 import yaml
 from optuna.exceptions import OptunaError
-from optuna.storages import BaseStorage, RDBStorage, get_storage
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, get_storage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL, event
 from sqlalchemy.exc import SQLAlchemyError
@@ -53,7 +53,8 @@ class Database(NamedTuple):
 
     path: Path
     storage: BaseStorage
-    backend: RDBStorage
+    backend: RDBStorage | None
+    """None in memory."""
     search: optuna.Study
     baselines: optuna.Study
 
@@ -64,8 +65,9 @@ class Database(NamedTuple):
 
     def close(self) -> None:
         """Write the log back into the one file."""
-        self.backend.remove_session()
-        self.backend.engine.dispose()
+        if self.backend is not None:
+            self.backend.remove_session()
+            self.backend.engine.dispose()
 
 
 def open_database(folder: Path, space: Space, maximize: bool) -> Database:
@@ -92,6 +94,18 @@ def open_database(folder: Path, space: Space, maximize: bool) -> Database:
         if "definition" not in pair[0].user_attrs:
             pair[0].set_user_attr("definition", space.definition())
         return Database(path, storage, backend, *pair)
+
+
+def open_in_memory(space: Space, maximize: bool) -> Database:
+    """A database that is gone with the process, for searches that train nothing."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage, wanted = InMemoryStorage(), directions(space.search.objectives, maximize)
+    name = study_name(space)
+    pair = [
+        optuna.create_study(storage=storage, study_name=each, directions=wanted)
+        for each in (name, name + SUFFIX)
+    ]
+    return Database(Path("memory"), storage, None, *pair)
 
 
 def read_trials(folder: Path) -> list[Trial]:
