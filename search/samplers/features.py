@@ -22,7 +22,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -49,8 +48,6 @@ class Behaviour:
 
     blocks: tuple[NDArray[np.float32], ...]
     """In the order of `BLOCKS`; all finite."""
-    key: bytes
-    """Equal for candidates that do the same at all probe points, to five digits."""
     finite: bool
     """Whether values and slopes were finite everywhere."""
 
@@ -78,21 +75,20 @@ def behaviour(expression: Expression) -> Behaviour:
         np.arcsinh(learning),
         _counts(expression),
     )
-    rounded = np.concatenate([f.ravel(), slope.ravel(), learning.ravel(), blocks[-1]])
-    key = blake2b(_five_digits(rounded).tobytes(), digest_size=8).digest()
-    return Behaviour(tuple(b.ravel().astype(np.float32) for b in blocks), key, finite)
+    return Behaviour(tuple(b.ravel().astype(np.float32) for b in blocks), finite)
 
 
 @cache
 def _batch() -> tuple[Array, Array]:
-    """Normal quantiles in a fixed random order, shape (spreads, 1, points), and a sign for each.
+    """Normal quantiles of variance 1 in a fixed random order, (spreads, 1, points), and signs.
 
     In one order all neighbours would move together in a statistic over the row.
     """
     rng = np.random.default_rng(20)
     z = rng.permutation(ndtri((np.arange(POINTS) + 0.5) / POINTS))
-    signs = rng.permutation(np.where(np.arange(POINTS) % 2, 1.0, -1.0))
-    return SPREADS[:, None, None] * z, np.asarray(signs, dtype=np.float64)
+    z = z / z.std()
+    signs = rng.permutation(np.tile([-1.0, 1.0], POINTS // 2))
+    return SPREADS[:, None, None] * z, signs
 
 
 def quantiles() -> Array:
@@ -132,13 +128,6 @@ def _responses(expression: Expression) -> tuple[Array, Array, Array, Array]:
 def _cut(values: Array) -> Array:
     inside = np.minimum(np.maximum(values, -_LARGEST), _LARGEST)
     return np.where(np.isnan(inside), _LARGEST, inside)
-
-
-def _five_digits(values: Array) -> Array:
-    """Rounded to 1e-5: relative above 0.001, absolute below."""
-    scale = np.exp2(np.ceil(np.log2(np.maximum(np.abs(values), 1e-3))))
-    # Shifted, so that short decimals and powers of two lie well inside a step and not on its edge.
-    return np.floor(values / scale * 1e5 + 0.637) * scale + 0.0
 
 
 def _moments(scaled: Array, slope: Array) -> Array:
