@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,14 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 from search.language.catalog import CATALOG
 from search.language.derivative import derivative
 from search.language.evaluate import evaluate
-from search.language.expression import X
+from search.language.expression import Expression, X
 from search.language.fingerprint import fingerprint
 from search.language.parser import parse
 from search.samplers import build_sampler
-from search.samplers.behaviour import thinned, warped
+from search.samplers.behaviour import predicted_costs, thinned, warped
 from search.samplers.derivations import below, crossed, drawn, expansions, mutated, rule_of
 from search.samplers.features import BLOCKS, SPREADS, behaviour, quantiles
+from search.samplers.history import Past
 from search.samplers.surrogate import Setting, predict, settings
 from search.space import Grammar, parse_grammar
 from tests.cases import CASES, expression
@@ -101,11 +101,12 @@ def test_a_number_takes_a_local_step_inside_its_range():
 
 def test_a_crossing_takes_a_subtree_of_the_same_rule():
     grammar = parse_grammar(FINITE, 3)
-    first = {"F": "x * G", "F/G": "sigmoid(ARG)", "F/G/ARG": "s * x where s in {0.5, 1, 2, 4}"}
-    first["F/G/ARG[0].s"] = 4.0
+    scaled: dict[str, Any] = {"F/G/ARG": "s * x where s in {0.5, 1, 2, 4}", "F/G/ARG[0].s": 4.0}
+    first = {"F": "x * G", "F/G": "sigmoid(ARG)", **scaled}
     second = {**first, "F/G": "gompertz(ARG)", "F/G/ARG[0].s": 0.5}
     rng = np.random.default_rng(3)
-    found = {str(child.expression) for _ in range(40) if (child := crossed(grammar, first, second, rng))}
+    children = [crossed(grammar, first, second, rng) for _ in range(40)]
+    found = {str(child.expression) for child in children if child}
     assert found == {"x * gompertz(0.5 * x)", "x * sigmoid(0.5 * x)"}
     assert expansions(first) == ["F", "F/G", "F/G/ARG"]
     assert [rule_of(path) for path in ("F/G#2/ARG", "F/G#2")] == ["ARG", "G"]
@@ -189,22 +190,23 @@ def test_a_statistic_is_no_constant_and_equal_functions_are_equal():
 def test_the_gaussian_process_is_scikit_learns():
     """At one setting of the grid, mean and deviation agree with an independent package's."""
     rng = np.random.default_rng(4)
-    points, wanted = rng.standard_normal((30, 3)), rng.standard_normal((20, 3))
-    values = np.sin(points).sum(axis=1)
+    points, wanted = rng.standard_normal((1, 30, 3)), rng.standard_normal((1, 20, 3))
+    values = np.sin(points[0]).sum(axis=1)
     values -= values.mean()
     setting = Setting(length=2.0, noise=0.03, amplitude=1.7, weight=1.0)
     kernel = ConstantKernel(1.7) * Matern(2.0, nu=2.5)
-    peer = GaussianProcessRegressor(kernel, alpha=0.03 * 1.7, optimizer=None).fit(points, values)
-    mean, deviation = predict(points, values, points[:0], wanted, [setting])
-    expected = peer.predict(wanted, return_std=True)
+    peer = GaussianProcessRegressor(kernel, alpha=0.03 * 1.7, optimizer=None)  # pyright: ignore[reportArgumentType]
+    peer.fit(points[0], values)
+    mean, deviation = predict(points, values, points[:, :0], wanted, [setting])
+    expected = peer.predict(wanted[0], return_std=True)
     np.testing.assert_allclose(mean, expected[0], rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(deviation, expected[1], rtol=1e-6)
 
 
 def test_the_grid_finds_length_and_noise():
     rng = np.random.default_rng(5)
-    points = rng.uniform(-3, 3, (80, 1))
-    smooth = np.sin(points[:, 0])
+    points = rng.uniform(-3, 3, (1, 80, 1))
+    smooth = np.sin(points[0, :, 0])
     clean = settings(points, smooth - smooth.mean())
     noisy = smooth + rng.standard_normal(80)
     loud = settings(points, noisy - noisy.mean())
@@ -214,15 +216,15 @@ def test_the_grid_finds_length_and_noise():
 
 def test_what_runs_is_believed():
     rng = np.random.default_rng(6)
-    points, running, wanted = (rng.standard_normal((n, 2)) for n in (12, 3, 9))
+    points, running, wanted = (rng.standard_normal((2, n, 2)) for n in (12, 3, 9))
     values = rng.standard_normal(12)
     grid = settings(points, values)
-    alone = predict(points, values, running[:0], wanted, grid)
+    alone = predict(points, values, running[:, :0], wanted, grid)
     beside = predict(points, values, running, wanted, grid)
     np.testing.assert_allclose(alone[0], beside[0], atol=1e-12)
     assert (beside[1] < alone[1]).all()
     at_running = predict(points, values, running, running, grid)[1]
-    assert (at_running < predict(points, values, running[:0], running, grid)[1]).all()
+    assert (at_running < predict(points, values, running[:, :0], running, grid)[1]).all()
 
 
 def test_a_warp_keeps_the_order_and_tames_an_outlier():
@@ -245,10 +247,10 @@ def test_the_best_of_many_trials_are_all_kept():
 
 @dataclass
 class Target:
-    """A score that is smooth in what a candidate does, with noise that is its own: known optimum."""
+    """A score that is smooth in what a candidate does, with noise of its own: known optimum."""
 
     grammar: Grammar
-    text: str = "1.1 * x * sigmoid(1.9 * x + 0.3)"
+    text: str = "0.8 * x * sigmoid(1.9 * x + 0.3) + 0.2 * x"
 
     def __post_init__(self) -> None:
         x = np.linspace(-3, 3, 41)
@@ -269,8 +271,10 @@ def target() -> Target:
     return Target(parse_grammar(FINITE, 3))
 
 
-def new_study(sampler: optuna.samplers.BaseSampler, direction: str = "maximize") -> optuna.Study:
+def new_study(sampler: optuna.samplers.BaseSampler, maximize: bool = True) -> optuna.Study:
+    """A real study in memory; quiet."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    direction = "maximize" if maximize else "minimize"
     return optuna.create_study(direction=direction, sampler=sampler)
 
 
@@ -296,5 +300,162 @@ def test_both_find_the_top_sooner_than_random(target: Target):
     found = {name: [reached(name, target, s) for s in seeds] for name in (*OURS, "random")}
     medians = {name: np.median(trials) for name, trials in found.items()}
     # measured: see the assertion's own message when it fails
-    assert medians["behaviour"] <= medians["random"] / 3, medians
-    assert medians["evolution"] <= medians["random"] / 1.3, medians
+    assert medians["behaviour"] <= medians["random"] / 3, found
+    assert medians["evolution"] <= medians["random"] / 1.3, found
+
+
+def asked(
+    study: optuna.Study, grammar: Grammar, sampler: optuna.samplers.BaseSampler
+) -> tuple[optuna.Trial, Expression]:
+    study.sampler = sampler
+    trial = study.ask()
+    return trial, grammar.sample(trial).expression
+
+
+def searched(name: str, target: Target, trials: int, again: int = 10**9) -> list[str]:
+    """The candidates of a search, whose sampler is built anew every `again` trials."""
+    study = new_study(build_sampler(name, 5, 0, 40, target.grammar))
+    found: list[str] = []
+    for number in range(trials):
+        fresh = number % again == 0
+        sampler = build_sampler(name, 5, 0, 40, target.grammar) if fresh else study.sampler
+        trial, expression = asked(study, target.grammar, sampler)
+        study.tell(trial, target.scores[fingerprint(expression)])
+        found.append(str(expression))
+    return found
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_restart_changes_nothing(target: Target, name: str):
+    assert searched(name, target, 24, again=5) == searched(name, target, 24)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_larger_space_is_searched_alike_after_a_restart(deep: Grammar, name: str):
+    """With ranges, recursion and a pool that changes with every trial."""
+
+    def candidates(again: int) -> list[str]:
+        study = new_study(build_sampler(name, 6, 0, 40, deep))
+        found = []
+        for number in range(14):
+            fresh = number % again == 0
+            sampler = build_sampler(name, 6, 0, 40, deep) if fresh else study.sampler
+            trial, expression = asked(study, deep, sampler)
+            study.tell(trial, -len(str(expression)))
+            found.append(str(expression))
+        return found
+
+    whole = candidates(10**9)
+    assert candidates(6) == whole
+    assert len(set(whole[10:])) == 4
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_minimizing_is_maximizing_the_negative(target: Target, name: str):
+    found: list[list[str]] = []
+    for maximize in (True, False):
+        study = new_study(build_sampler(name, 7, 0, 40, target.grammar), maximize)
+        sign = 1 if maximize else -1
+        texts = []
+        for _ in range(16):
+            trial, expression = asked(study, target.grammar, study.sampler)
+            study.tell(trial, sign * target.scores[fingerprint(expression)])
+            texts.append(str(expression))
+        found.append(texts)
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_parallel_trials_are_different_functions(target: Target, name: str):
+    study = new_study(build_sampler(name, 8, 0, 100, target.grammar))
+    seen: set[str] = set()
+    for _ in range(12):
+        trial, expression = asked(study, target.grammar, study.sampler)
+        study.tell(trial, target.scores[fingerprint(expression)])
+        seen.add(fingerprint(expression))
+    at_once = [asked(study, target.grammar, study.sampler)[1] for _ in range(8)]
+    fresh = {fingerprint(expression) for expression in at_once}
+    assert len(fresh) == 8 and not fresh & seen
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_what_is_refused_or_diverges_is_avoided(target: Target, name: str):
+    """Everything with a bell diverges: while there is better, few are proposed, and none twice."""
+    study = new_study(build_sampler(name, 9, 0, 100, target.grammar))
+    bells, texts = [], []
+    for _ in range(40):
+        trial, expression = asked(study, target.grammar, study.sampler)
+        texts.append(str(expression))
+        bells.append("exp(" in texts[-1])
+        if bells[-1]:
+            study.tell(trial, state=TrialState.FAIL)
+        else:
+            study.tell(trial, target.scores[fingerprint(expression)])
+    assert sum(bells[10:]) <= 5  # of 30; a sixth of the space has a bell
+    assert len(set(texts[12:])) == len(texts[12:])
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_proposal_is_logged_with_its_reason(target: Target, name: str):
+    study = new_study(build_sampler(name, 10, 0, 40, target.grammar))
+    for _ in range(14):
+        trial, expression = asked(study, target.grammar, study.sampler)
+        study.tell(trial, target.scores[fingerprint(expression)])
+    logged = [trial.user_attrs["proposal"] for trial in study.trials]
+    assert logged[0] == {"by": "quasi-random"} and logged[-1]["by"] == name
+    why = {"evolution": {"parents", "tries"}, "behaviour": {"predicted", "acquisition", "pool"}}
+    assert why[name] <= set(logged[-1])
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_given_choices_are_taken_and_other_paths_drawn(target: Target, name: str):
+    study = new_study(build_sampler(name, 11, 0, 40, target.grammar))
+    for _ in range(12):
+        trial, expression = asked(study, target.grammar, study.sampler)
+        study.tell(trial, target.scores[fingerprint(expression)])
+    given = {"F": "x * G", "F/G": "sigmoid(ARG)"}
+    study.enqueue_trial(given)
+    trial, expression = asked(study, target.grammar, study.sampler)
+    assert "sigmoid" in str(expression) and "proposal" not in trial.user_attrs
+    assert 0 <= study.ask().suggest_float("another", 0, 1) <= 1
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_optuna_alone_optimizes_two_objectives(deep: Grammar, name: str):
+    study = optuna.create_study(
+        directions=["maximize", "minimize"], sampler=build_sampler(name, 12, 0, 30, deep)
+    )
+
+    def objective(trial: optuna.Trial) -> tuple[float, float]:
+        size = len(str(deep.sample(trial).expression))
+        return abs(size - 40), size
+
+    study.optimize(objective, n_trials=30)
+    assert len(study.best_trials) >= 2
+
+
+def test_a_sampler_of_derivations_needs_a_grammar():
+    with pytest.raises(ValueError, match="expected a grammar"):
+        build_sampler("behaviour", 0, 0, 40)
+
+
+def test_costs_are_learned_from_what_was_measured():
+    texts = ("x", "sin(x)", "x * sin(x)", "x * std(x)", "sin(x) * sin(2 * x) * sin(3 * x) * x")
+    past = [
+        Past(k, {}, parse(text), text, "value", (0.0,), cost)
+        for k, (text, cost) in enumerate(zip(texts, (1.0, 1.2, 1.3, 1.9, 2.0), strict=True))
+    ]
+    wanted = np.array([behaviour(parse(t)).blocks[-1] for t in ("2 * x", "x * std(sin(x)) + x")])
+    plain, dear = predicted_costs(past, wanted)
+    assert plain < 1.3 < 1.6 < dear <= 2.0
+    assert (predicted_costs(past[:4], wanted) == 1).all()
+
+
+def test_the_samplers_need_neither_ray_nor_torch():
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('ray', 'torch', 'matplotlib')));"
+        "import search.samplers"
+    )
+    root = Path(__file__).resolve().parent.parent
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    assert run.returncode == 0, run.stderr

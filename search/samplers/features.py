@@ -53,6 +53,14 @@ class Behaviour:
 
 
 BLOCKS = ("values", "shape", "slopes", "moments", "degrees", "fisher", "learning", "counts")
+GROUPS = (
+    ("values", "shape", "slopes"),
+    ("moments",),
+    ("degrees",),
+    ("fisher",),
+    ("learning", "counts"),
+)
+"""Blocks that say the same kind of thing: each group has axes and a kernel of its own."""
 
 
 @lru_cache(maxsize=32_768)

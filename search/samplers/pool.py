@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.samplers.derivations import drawn
-from search.samplers.features import BLOCKS, Behaviour, behaviour
+from search.samplers.features import BLOCKS, GROUPS, Behaviour, behaviour
 from search.space.grammar import Candidate, Grammar
 
 Array = NDArray[np.floating[Any]]
@@ -24,14 +24,16 @@ WHOLE = 2_000
 """Derivations of a finite space that is taken whole: 0.7 ms each, once."""
 FIRST, BLOCK, WINDOW = 384, 24, 64
 """Candidates of the first block and of the others, and how many of those there are."""
-AXES = 24
-"""Principal components that are kept: 98 to 99.6 % of the variance in the shipped spaces."""
+AXES = 12
+"""Principal components that are kept of every group of features."""
 
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """The principal axes of what a grammar's candidates do."""
+    """The principal axes of one group of features, over a grammar's candidates."""
 
+    blocks: tuple[int, ...]
+    """Places of the group's blocks in a behaviour."""
     centre: Array
     limit: Array
     scale: Array
@@ -40,31 +42,37 @@ class Axes:
 
     def project(self, behaviours: Sequence[Behaviour]) -> Array:
         """(n, axes); a feature far outside what the axes were made from is cut."""
-        rows = np.array([np.concatenate(b.blocks) for b in behaviours], dtype=np.float64)
-        rows = rows.reshape(len(behaviours), len(self.centre)) - self.centre
-        return (np.clip(rows, -self.limit, self.limit) * self.scale) @ self.components
+        rows = _rows(behaviours, self.blocks).reshape(len(behaviours), len(self.centre))
+        rows = np.clip(rows - self.centre, -self.limit, self.limit)
+        return (rows * self.scale) @ self.components
 
 
-def axes_of(behaviours: Sequence[Behaviour]) -> Axes:
-    """Axes in which every block of features has variance 1 in all, however many it has.
+def _rows(behaviours: Sequence[Behaviour], blocks: Sequence[int]) -> Array:
+    rows = [np.concatenate([each.blocks[k] for k in blocks]) for each in behaviours]
+    return np.array(rows, dtype=np.float64)
+
+
+def axes_of(behaviours: Sequence[Behaviour], group: Sequence[str]) -> Axes:
+    """Axes in which all blocks of the group have the same variance and 1 together.
 
     By the Gram matrix: there are more features than candidates.
     """
-    rows = np.array([np.concatenate(b.blocks) for b in behaviours], dtype=np.float64)
+    blocks = tuple(BLOCKS.index(name) for name in group)
+    rows = _rows(behaviours, blocks)
     centre = np.median(rows, axis=0)
     rows = rows - centre
     limit = np.quantile(np.abs(rows), 0.99, axis=0) + 1e-9
     rows = np.clip(rows, -limit, limit)
-    sizes = [block.size for block in behaviours[0].blocks]
+    sizes = [behaviours[0].blocks[k].size for k in blocks]
     parts = np.split((rows**2).mean(axis=0), np.cumsum(sizes)[:-1])
-    totals = [float(part.sum()) for part in parts]
-    scales = [0.0 if total < 1e-12 else total**-0.5 for total in totals]
+    totals = np.array([float(part.sum()) for part in parts])
+    scales = np.where(totals < 1e-12, 0.0, (len(blocks) * np.maximum(totals, 1e-12)) ** -0.5)
     scale = np.repeat(scales, sizes)
     rows = rows * scale
     variances, left = np.linalg.eigh(rows @ rows.T)
-    kept = [k for k in np.argsort(-variances)[:AXES] if variances[k] > 1e-9 * variances[-1]]
+    kept = [k for k in np.argsort(-variances)[:AXES] if variances[k] > 1e-9]
     components = rows.T @ left[:, kept] / np.sqrt(variances[kept])
-    return Axes(centre, limit, scale, components)
+    return Axes(blocks, centre, limit, scale, np.pad(components, ((0, 0), (0, AXES - len(kept)))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ class Members:
 
     candidates: tuple[Candidate, ...]
     points: Array
-    """(n, axes)"""
+    """(groups, n, axes)"""
     counts: Array
     """(n, counted): what the cost follows from."""
 
@@ -82,7 +90,7 @@ def joined(parts: Iterable[Members]) -> Members:
     """All of them together."""
     parts = tuple(parts)
     candidates = tuple(c for part in parts for c in part.candidates)
-    points = np.concatenate([part.points for part in parts])
+    points = np.concatenate([part.points for part in parts], axis=1)
     return Members(candidates, points, np.concatenate([part.counts for part in parts]))
 
 
@@ -96,7 +104,8 @@ class Pool:
         self.whole = not size.continuous and size.derivations <= WHOLE
         first = list(grammar.candidates()) if self.whole else self._drawn(0, FIRST)
         behaviours = [behaviour(c.expression) for c in first]
-        self.axes = axes_of([b for b in behaviours if b.finite] or behaviours)
+        tame = [b for b in behaviours if b.finite] or behaviours
+        self.axes = tuple(axes_of(tame, group) for group in GROUPS)
         self._blocks: dict[int, Members] = {0: self.members(first)}
 
     def _drawn(self, block: int, size: int) -> list[Candidate]:
@@ -114,11 +123,15 @@ class Pool:
         }
         return joined(self._blocks.values())
 
+    def points(self, behaviours: Sequence[Behaviour]) -> Array:
+        """(groups, n, axes)"""
+        return np.stack([axes.project(behaviours) for axes in self.axes])
+
     def members(self, candidates: Sequence[Candidate]) -> Members:
         """Candidates with finite behaviour; the others would fail a gate."""
         pairs = [(c, behaviour(c.expression)) for c in candidates]
         kept = [(c, b) for c, b in pairs if b.finite]
         behaviours = [b for _, b in kept]
         counts = np.array([b.blocks[BLOCKS.index("counts")] for b in behaviours], dtype=np.float64)
-        points = self.axes.project(behaviours)
+        points = self.points(behaviours)
         return Members(tuple(c for c, _ in kept), points, counts.reshape(len(kept), -1))

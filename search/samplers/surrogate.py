@@ -1,9 +1,11 @@
 """A Gaussian process over behaviours, averaged over its length scale and noise.
 
-A Matérn 5/2 kernel in the principal axes, with the amplitude at its most likely value; length
-scale and noise lie on a small grid, weighted by their marginal likelihood. A grid and not an
-optimizer: with ten trials the likelihood has several tops, and a length scale shares one
-decomposition for all its noises.
+The kernel is a mean of Matérn 5/2 kernels, one for each group of features: what two candidates
+have in common in one respect is learned from, whatever they do in another. (One kernel in all
+features at once needed 49 instead of 35 trials, in the mean over 30 searches of a table of
+unary/binary functions, and 25 instead of 19 on gated ones.) Length scale and noise lie on a small
+grid, weighted by their marginal likelihood. A grid and not an optimizer: with ten trials the
+likelihood has several tops, and all noises share the decomposition of a length scale.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ from scipy.spatial.distance import cdist
 
 Array = NDArray[np.floating[Any]]
 
-LENGTHS = (0.4, 0.7, 1.2, 2.0, 3.5, 6.0)
-"""In units in which every block of features has variance 1."""
+LENGTHS = (1.2, 2.0, 3.5, 6.0, 10.0, 16.0)
+"""In units in which every group of features has variance 1."""
+LENGTH, SPREAD = 5.0, 0.8
+"""The prior's: log length ~ N(log 5, 0.8²)."""
 NOISES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Variance of the noise by that of the function."""
 LIKELY = 128
@@ -39,25 +43,31 @@ class Setting:
     weight: float
 
 
-def matern(distances: Array, length: float) -> Array:
-    """(1 + r + r²/3) exp(-r), r = sqrt(5) d / length."""
+def distances(first: Array, second: Array) -> Array:
+    """(groups, n, m) from (groups, n, axes) and (groups, m, axes)."""
+    return np.stack([cdist(a, b) for a, b in zip(first, second, strict=True)])
+
+
+def kernel(distances: Array, length: float) -> Array:
+    """The mean over the groups of (1 + r + r²/3) exp(-r), r = sqrt(5) d / length."""
     r = distances * (5**0.5 / length)
-    return (1 + r + r * r / 3) * np.exp(-r)
+    return ((1 + r + r * r / 3) * np.exp(-r)).mean(axis=0)
 
 
 def settings(points: Array, values: Array) -> list[Setting]:
     """The most likely points of the grid, weights adding up to 1; `values` have mean 0."""
-    n, distances = len(values), cdist(points, points)
+    n, within = len(values), distances(points, points)
     found: list[tuple[float, float, float, float]] = []
     for length in LENGTHS:
-        eigenvalues, vectors = np.linalg.eigh(matern(distances, length))
+        prior = -0.5 * (np.log(length / LENGTH) / SPREAD) ** 2
+        eigenvalues, vectors = np.linalg.eigh(kernel(within, length))
         rotated = (vectors.T @ values) ** 2
         for noise in NOISES:
             variances = np.maximum(eigenvalues, 0) + noise
             # One virtual observation of variance 1: two equal values do not make it 0.
             amplitude = (float((rotated / variances).sum()) + 1.0) / (n + 1)
             likelihood = -0.5 * ((n + 1) * np.log(amplitude) + np.log(variances).sum())
-            found.append((float(likelihood), length, noise, amplitude))
+            found.append((float(prior + likelihood), length, noise, amplitude))
     found.sort(reverse=True)
     weights = np.exp([each[0] - found[0][0] for each in found[:MODES]])
     weights /= weights.sum()
@@ -70,19 +80,21 @@ def settings(points: Array, values: Array) -> list[Setting]:
 def predict(
     points: Array, values: Array, running: Array, wanted: Array, grid: list[Setting]
 ) -> tuple[Array, Array]:
-    """Mean and standard deviation at `wanted`, (m, axes); without the noise.
+    """Mean and standard deviation, (m,), at `wanted`; without the noise.
+
+    points, running, wanted: (groups, n | k | m, axes). values: (n,).
 
     Trials that run are believed to bring what is expected of them (kriging believer, Ginsbourger
     et al. 2010): that leaves every mean as it is and takes the variance around them away.
     """
-    all_points = np.concatenate([points, running])
-    inside, across = cdist(all_points, all_points), cdist(wanted, all_points)
-    mean, second = np.zeros(len(wanted)), np.zeros(len(wanted))
+    both = np.concatenate([points, running], axis=1)
+    within, across = distances(both, both), distances(wanted, both)
+    kernels = {s.length: kernel(across, s.length) for s in grid}
+    mean, second = np.zeros(wanted.shape[1]), np.zeros(wanted.shape[1])
     n = len(values)
     for s in grid:
-        kernel = matern(inside, s.length) + s.noise * np.eye(len(all_points))
-        root = cholesky(kernel, lower=True)
-        k = matern(across, s.length)
+        noisy = kernel(within, s.length) + s.noise * np.eye(both.shape[1])
+        root, k = cholesky(noisy, lower=True), kernels[s.length]
         # The leading block of the root is the root of the leading block.
         own = k[:, :n] @ cho_solve((root[:n, :n], True), values)
         solved = solve_triangular(root, k.T, lower=True)
