@@ -14,7 +14,7 @@ from search.figures.settings import settings_from_folder
 from search.kernels.abreast import forms_abreast
 from search.kernels.formula import compile_batch
 from search.language.expression import Expression
-from search.plan import make_plan, most_finalists
+from search.plan import make_plan, most_finalists, most_swept
 from search.progress import TOLD, Goal, display
 from search.protocol import gate_before_training
 from search.results import claimed, session_recorded, set_aside
@@ -61,7 +61,7 @@ def train(study: Study, task: Task, folder: Path, console: Console) -> str:
         budget=space.search.trials if space.grammar else 0,
         baselines=len(space.baselines),
         placebos=space.placebos,
-        finalists=most_finalists(space),
+        finalists=most_finalists(space) + most_swept(space),
     )
     epochs = recipe_with(task.recipe, space.recipe).epochs
     training, choice = planned(training_of(space, task), space.batching, folder / CHOICE)

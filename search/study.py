@@ -78,6 +78,8 @@ class Launch:
     """Of a finalist."""
     task: str = ""
     """Of a finalist: another than the search's."""
+    rates: tuple[float, ...] = ()
+    """Of a finalist: those beside the frozen one, in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,7 @@ class Study:
         runs = runs_of(asked.user_attrs)
         self._asked[number] = asked
         trial = self.trials[number] = replace(launched(number, kept), runs=runs)
-        own = trial.seeds, trial.best_rate, trial.budget, trial.task
+        own = trial.seeds, trial.best_rate, trial.budget, trial.task, trial.rates
         return Launch(number, trial.expression, trial.origin, trial.name, runs, *own)
 
     def propose(self, sampler: BaseSampler, by: str) -> Proposal:

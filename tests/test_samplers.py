@@ -199,8 +199,8 @@ def test_the_gaussian_process_is_scikit_learns():
     peer.fit(points[0], values)
     mean, deviation = predict(points, values, points[:, :0], wanted, [setting])
     expected = peer.predict(wanted[0], return_std=True)
-    np.testing.assert_allclose(mean, expected[0], rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(deviation, expected[1], rtol=1e-6)
+    np.testing.assert_allclose(mean, expected[0], atol=1e-5)  # float32
+    np.testing.assert_allclose(deviation, expected[1], rtol=1e-4)
 
 
 def test_the_grid_finds_length_and_noise():
@@ -221,7 +221,7 @@ def test_what_runs_is_believed():
     grid = settings(points, values)
     alone = predict(points, values, running[:, :0], wanted, grid)
     beside = predict(points, values, running, wanted, grid)
-    np.testing.assert_allclose(alone[0], beside[0], atol=1e-12)
+    np.testing.assert_allclose(alone[0], beside[0], atol=1e-6)
     assert (beside[1] < alone[1]).all()
     at_running = predict(points, values, running, running, grid)[1]
     assert (at_running < predict(points, values, running[:, :0], running, grid)[1]).all()
@@ -380,19 +380,21 @@ def test_parallel_trials_are_different_functions(target: Target, name: str):
 
 @pytest.mark.parametrize("name", OURS)
 def test_what_is_refused_or_diverges_is_avoided(target: Target, name: str):
-    """Everything with a bell diverges: while there is better, few are proposed, and none twice."""
+    """Of the worse half none gets a value: soon few of it are proposed, and nothing twice."""
     study = new_study(build_sampler(name, 9, 0, 100, target.grammar))
-    bells, texts = [], []
+    median = np.median(list(target.truth.values()))
+    bad, texts = [], []
     for _ in range(40):
         trial, expression = asked(study, target.grammar, study.sampler)
+        key = fingerprint(expression)
         texts.append(str(expression))
-        bells.append("exp(" in texts[-1])
-        if bells[-1]:
+        bad.append(target.truth[key] < median)
+        if bad[-1]:
             study.tell(trial, state=TrialState.FAIL)
         else:
-            study.tell(trial, target.scores[fingerprint(expression)])
-    assert sum(bells[10:]) <= 5  # of 30; a sixth of the space has a bell
-    assert len(set(texts[12:])) == len(texts[12:])
+            study.tell(trial, target.scores[key])
+    assert sum(bad[20:]) <= 4, bad
+    assert len(set(texts[20:])) == 20 and not set(texts[20:]) & set(texts[:20])
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -22,7 +22,7 @@ from search.samplers.derivations import mutated
 from search.samplers.features import behaviour
 from search.samplers.history import History, Past, utilities
 from search.samplers.pool import Members, Pool, joined
-from search.samplers.surrogate import LIKELY, predict, settings
+from search.samplers.surrogate import LIKELY, likeliest, predict, settings
 from search.samplers.whole import Proposed, WholeSampler
 from search.space.grammar import Grammar
 
@@ -30,9 +30,9 @@ Array = NDArray[np.floating[Any]]
 
 START = 4
 """Trials with a value before the model is asked."""
-OBSERVED = 300
+OBSERVED = 200
 """Trials that the model learns from, at most: the better half, and others spread over the rest."""
-VARIED, PARENTS = 96, 8
+VARIED, PARENTS = 40, 8
 """Variations of so many best candidates, anew for every proposal; of a space that is not whole."""
 COSTED = 5
 """Trials with a measured cost before costs are predicted."""
@@ -93,6 +93,7 @@ class BehaviourModel:
         points, shift = self._points(data.trials), float(data.values.mean())
         few = slice(None, None, 1 + (len(data.values) - 1) // LIKELY)
         grid = settings(points[:, few], data.values[few] - shift)
+        grid = grid if len(data.values) <= LIKELY else likeliest(grid)
         both = np.concatenate([wanted, self._points(data.best)], axis=1)
         mean, deviation = predict(points, data.values - shift, running, both, grid)
         n = wanted.shape[1]

@@ -22,7 +22,7 @@ Array = NDArray[np.floating[Any]]
 
 WHOLE = 2_000
 """Derivations of a finite space that is taken whole: 0.7 ms each, once."""
-FIRST, BLOCK, WINDOW = 384, 24, 64
+FIRST, BLOCK, WINDOW = 384, 16, 96
 """Candidates of the first block and of the others, and how many of those there are."""
 AXES = 12
 """Principal components that are kept of every group of features."""

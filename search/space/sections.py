@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SEARCH_KEYS = ("sampler", "trials", "seed", "objectives", "stopping")
 RATE_KEYS = ("grid", "default", "extend")
-FINALIST_KEYS = ("k", "seeds", "budget", "tasks")
+FINALIST_KEYS = ("k", "seeds", "budget", "tasks", "sweep", "smallest_gain")
 RESOURCE_KEYS = ("cpu", "gpu", "max_concurrent")
 LARGEST_SEED = 2**32 - 1
 MOST_FRESH_SEEDS = 1000
@@ -131,7 +131,15 @@ def read_finalists(fields: Fields, own_task: str | None, folder: Path) -> Finali
         seeds=below.whole("seeds", default.seeds, 1, MOST_FRESH_SEEDS),
         budget=below.number("budget", default.budget, 1),
         tasks=_further_tasks(below, own_task, folder),
+        sweep=below.truth("sweep", default.sweep),
+        smallest_gain=_smallest_gain(below),
     )
+
+
+def _smallest_gain(fields: Fields) -> float | None:
+    if "smallest_gain" not in fields.values or fields.is_null("smallest_gain"):
+        return None
+    return fields.number("smallest_gain", 0.0, 0, above=True) or None
 
 
 def _further_tasks(fields: Fields, own_task: str | None, folder: Path) -> tuple[str, ...]:

@@ -76,6 +76,11 @@ class Finalists:
     tasks: tuple[str, ...] = ()
     """Further tasks that candidates and baselines are trained on, with their own default options;
     the rate is chosen there by a sweep with the search's first seed, then frozen."""
+    sweep: bool = False
+    """Whether they are trained at the other rates of the grid too, for a heatmap of fresh seeds."""
+    smallest_gain: float | None = None
+    """The smallest gain that matters, in units of the score: a smaller one is said to be so, and
+    the seeds that a claim would take are counted for it."""
 
 
 @dataclass(frozen=True, slots=True)

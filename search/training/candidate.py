@@ -124,6 +124,8 @@ class Job:
     """Of a finalist: how many times as long as in the search its runs are."""
     task: str = ""
     """Of a finalist: another task than the search's, where its rate is yet to be found."""
+    rates: tuple[float, ...] = ()
+    """Of a finalist: those beside its own, which are trained in place of it, for a heatmap."""
 
     @property
     def again(self) -> bool:
@@ -145,6 +147,7 @@ class Outcome:
     cost: float | None = None
     share: float | None = None
     composed_share: float | None = None
+    memory: float | None = None
     parameters: int = 0
     seconds: float = 0.0
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -234,6 +237,7 @@ def _trained(
         cost=cost.relative,
         share=cost.share,
         composed_share=cost.composed_share,
+        memory=cost.memory,
     )
 
 
@@ -265,8 +269,12 @@ def _trained_again(
         if rate is None:
             return ended("diverged", why_diverged(tuned))
     final = replace(prepared, recipe=longer(prepared.recipe, job.budget), testing=True)
-    runs = swept(final, Grid((rate,), rate, job.seeds, extend=False))
+    rates = job.rates or (rate,)
+    runs = swept(final, Grid(rates, rates[0], job.seeds, extend=False))
     scores = [run.test for run in runs if run.test is not None]
+    if job.rates:  # cells of a heatmap, of which nothing is claimed: their mean stands for them
+        score = fmean(scores) if scores else None
+        return ended("complete" if scores else "diverged", score=score, best_rate=rate)
     if len(scores) < len(runs):
         return ended("diverged", _lost(runs), best_rate=rate)
     return ended("complete", score=fmean(scores), best_rate=rate)

@@ -1,0 +1,10 @@
+"""Trials on Ray Tune: workers train, the driver asks and tells the study. The only room with Ray.
+
+One process per worker, used again for the next candidate (a fresh one costs 2 s for importing
+torch); a worker sends every finished run at once. Ray decides where trials run and, when asked
+for, which are stopped early; it keeps nothing: a search that goes on starts Ray anew.
+"""
+
+from search.tuner.tuning import run_search
+
+__all__ = ["run_search"]
