@@ -105,7 +105,8 @@ class Pool:
         first = list(grammar.candidates()) if self.whole else self._drawn(0, FIRST)
         behaviours = [behaviour(c.expression) for c in first]
         tame = [b for b in behaviours if b.finite] or behaviours
-        self.axes = tuple(axes_of(tame, group) for group in GROUPS)
+        some = tame[:: 1 + (len(tame) - 1) // FIRST]  # a Gram matrix of 2,000 would take seconds
+        self.axes = tuple(axes_of(some, group) for group in GROUPS)
         self._blocks: dict[int, Members] = {0: self.members(first)}
 
     def _drawn(self, block: int, size: int) -> list[Candidate]:
