@@ -263,7 +263,7 @@ class Target:
             key = fingerprint(candidate.expression)
             self.truth[key] = -float(np.abs(found - wanted).mean())
             self.scores[key] = self.truth[key] + 0.01 * rng.standard_normal()
-        self.top = set(sorted(self.truth, key=lambda key: -self.truth[key])[:2])
+        self.top = set(sorted(self.truth, key=lambda key: -self.truth[key])[:5])
 
 
 @pytest.fixture(scope="module")
@@ -299,7 +299,6 @@ def test_both_find_the_top_sooner_than_random(target: Target):
     seeds = range(20)
     found = {name: [reached(name, target, s) for s in seeds] for name in (*OURS, "random")}
     medians = {name: np.median(trials) for name, trials in found.items()}
-    # measured: see the assertion's own message when it fails
     assert medians["behaviour"] <= medians["random"] / 3, found
     assert medians["evolution"] <= medians["random"] / 1.3, found
 
