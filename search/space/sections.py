@@ -20,6 +20,7 @@ from search.space.settings import (
     SAMPLERS,
     STOPPING,
     Finalists,
+    Halving,
     LearningRates,
     Resources,
     SearchSettings,
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from search.tasks.task import Task
 
 SEARCH_KEYS = ("sampler", "trials", "seed", "objectives", "stopping")
-RATE_KEYS = ("grid", "default", "extend")
+RATE_KEYS = ("grid", "default", "extend", "halving")
+HALVING_KEYS = ("keep", "rungs")
+MOST_RUNGS = 20
 FINALIST_KEYS = ("k", "seeds", "budget", "tasks", "sweep", "smallest_gain")
 RESOURCE_KEYS = ("cpu", "gpu", "max_concurrent")
 LARGEST_SEED = 2**32 - 1
@@ -50,6 +53,7 @@ def read_learning_rates(fields: Fields) -> LearningRates | None:
     below.only(RATE_KEYS)
     grid = _grid(below)
     extend = below.truth("extend", True)
+    halving = _halving(below)
     if "default" not in below.values:
         below.missing("default", "one rate of the grid")
         return None
@@ -57,7 +61,22 @@ def read_learning_rates(fields: Fields) -> LearningRates | None:
     if grid and not math.isnan(default) and default not in grid:
         rates = ", ".join(f"{rate:g}" for rate in grid)
         below.wrong("default", f"a rate of the grid ({rates})")
-    return LearningRates(grid, default, extend) if grid else None
+    return LearningRates(grid, default, extend, halving) if grid else None
+
+
+def _halving(fields: Fields) -> Halving | None:
+    """When the worst rates leave; None without the key, or with null or `off` behind it."""
+    value = fields.values.get("halving")
+    if value is None or value.data in (None, False, "off"):
+        return None
+    if value.data is True or value.data == "on":
+        return Halving()
+    below, default = fields.below("halving"), Halving()
+    below.only(HALVING_KEYS)
+    keep = below.number("keep", default.keep, 0, above=True)
+    if keep >= 1:
+        below.wrong("keep", "a number > 0 and < 1")
+    return Halving(keep, below.whole("rungs", default.rungs, 1, MOST_RUNGS))
 
 
 def _grid(fields: Fields) -> tuple[float, ...]:

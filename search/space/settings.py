@@ -37,6 +37,15 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True, slots=True)
+class Halving:
+    """At which of a run's epochs the worst rates of a grid leave (`search.training.rungs`)."""
+
+    keep: float = 0.5
+    """The share of the rates that goes on after a rung."""
+    rungs: int = 2
+
+
+@dataclass(frozen=True, slots=True)
 class LearningRates:
     """The grid that every candidate and baseline is trained on."""
 
@@ -46,6 +55,8 @@ class LearningRates:
     """One of the grid: the rate that one would take without tuning."""
     extend: bool = True
     """Whether to train beyond an end of the grid when the best rate stands there."""
+    halving: Halving | None = None
+    """None: every rate is trained to the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +159,8 @@ class Space:
         for key in ("finalists", "placebos", "resources", "device", "batching", "data_root"):
             del kept[key]
         kept["search"] = {k: v for k, v in kept["search"].items() if k != "trials"}
+        if self.learning_rate.halving is None:  # as it was before there was such a key
+            del kept["learning_rate"]["halving"]
         # The first rule is the start, and the order of keys is lost in a comparison of mappings.
         return kept | {"start": self.grammar.start if self.grammar else None}
 

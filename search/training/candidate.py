@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from search.errors import StudyError
 from search.kernels.abreast import forms_abreast
 from search.kernels.formula import compile_batch
 from search.language.parser import parse
-from search.records import Epoch, Key, Point, Run
+from search.records import Key, Point, Run
 from search.space.settings import Space
 from search.tasks.task import (
     MakeActivation,
@@ -32,13 +32,11 @@ from search.tasks.task import (
     longer,
     scored_by_loss,
 )
-from search.training.batched import run_together
 from search.training.gate import gate_in_training, worth_a_gate
-from search.training.loop import initial_model, run_epochs
-from search.training.memory import in_batches
+from search.training.loop import initial_model
 from search.training.optimizers import activations_of
 from search.training.prepared import Prepared, error_line, prepared_task
-from search.training.stacked import BatchingError
+from search.training.rungs import steps_spared
 from search.training.step_cost import StepCost, measure_step_cost
 from search.training.sweep import (
     Grid,
@@ -46,12 +44,11 @@ from search.training.sweep import (
     Together,
     best_rate,
     drain,
-    in_step,
     mean_scores,
-    one_by_one,
     sweep,
     why_diverged,
 )
+from search.training.ways import start_run, together_or_plainly
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +96,9 @@ def training_of(space: Space, task: Task) -> Training:
         options=space.options,
         recipe=space.recipe,
         data_root=space.data_root,
-        grid=Grid(rates.grid, rates.default, space.seeds, rates.extend, task.maximize),
+        grid=Grid(
+            rates.grid, rates.default, space.seeds, rates.extend, task.maximize, rates.halving
+        ),
         by_loss=space.by_loss,
         device="cuda" if resources.gpu and space.device != "cpu" else "cpu",
         threads=max(1, int(resources.cpu)),
@@ -149,6 +148,7 @@ class Outcome:
     composed_share: float | None = None
     memory: float | None = None
     parameters: int = 0
+    spared: int = 0
     seconds: float = 0.0
     environment: Mapping[str, Any] = field(default_factory=dict)
 
@@ -206,8 +206,7 @@ def _trained(
     on_epoch: OnEpoch | None,
 ) -> Outcome:
     expression = parse(job.expression)
-    grid, make_activation = training.grid, partial(Activation, expression)
-    grid = replace(grid, seeds=job.seeds or grid.seeds)
+    grid, make_activation = grid_of(training, job), partial(Activation, expression)
     if training.at_once > 1 and prepared.device == "cpu":  # together: 25 ms a form, not 150
         compile_batch([expression, *forms_abreast(expression)])
     told: dict[str, Any] = {}
@@ -215,17 +214,19 @@ def _trained(
     if job.again:
         return _trained_again(prepared, training, job, make_activation, told, on_run, ended)
     if job.gated and not job.finished:
-        problem = _gate(prepared, make_activation, grid)
+        problem = gate_problem(prepared, make_activation, grid)
         if problem:
             return ended("rejected", f"training: {problem}")
     runs = sweep(
         grid,
-        partial(_start, prepared, make_activation, prepared.recipe),
+        partial(start_run, prepared, make_activation, prepared.recipe),
         together=_together(prepared, training, make_activation, told),
         finished=job.finished,
         on_run=on_run,
         on_epoch=_before_last(on_epoch, prepared.steps) if training.in_step else None,
+        epochs=prepared.epochs,
     )
+    ended = partial(ended, spared=steps_spared(runs))
     rate = best_rate(runs, grid.maximize, grid.default)
     if rate is None:
         return ended("diverged", why_diverged(runs))
@@ -253,11 +254,12 @@ def _trained_again(
     """A finalist: one rate, frozen, with fresh seeds, and one look at the test part."""
     if not len(prepared.splits.test.targets):
         return ended("failed", f"task {prepared.task.name} has no test split to score finalists on")
-    training = replace(training, in_step=False)
+    grid = replace(training.grid, halving=None)
+    training = replace(training, in_step=False, grid=grid)
 
     def swept(how: Prepared, grid: Grid) -> tuple[Run, ...]:
         finished = [run for run in job.finished if run.seed in grid.seeds]
-        start = partial(_start, how, make_activation, how.recipe)
+        start = partial(start_run, how, make_activation, how.recipe)
         together = _together(how, training, make_activation, told)
         return sweep(grid, start, finished=finished, on_run=on_run, together=together)
 
@@ -269,8 +271,7 @@ def _trained_again(
         if rate is None:
             return ended("diverged", why_diverged(tuned))
     final = replace(prepared, recipe=longer(prepared.recipe, job.budget), testing=True)
-    rates = job.rates or (rate,)
-    runs = swept(final, Grid(rates, rates[0], job.seeds, extend=False))
+    runs = swept(final, grid_of(training, replace(job, rate=rate)))
     scores = [run.test for run in runs if run.test is not None]
     if job.rates:  # cells of a heatmap, of which nothing is claimed: their mean stands for them
         score = fmean(scores) if scores else None
@@ -278,6 +279,14 @@ def _trained_again(
     if len(scores) < len(runs):
         return ended("diverged", _lost(runs), best_rate=rate)
     return ended("complete", score=fmean(scores), best_rate=rate)
+
+
+def grid_of(training: Training, job: Job) -> Grid:
+    """The runs of a job: the whole sweep, or those of a finalist at its rates."""
+    if job.rate is not None:
+        rates = job.rates or (job.rate,)
+        return Grid(rates, rates[0], job.seeds, extend=False)
+    return replace(training.grid, seeds=job.seeds or training.grid.seeds)
 
 
 def elsewhere(training: Training, name: str) -> Training:
@@ -295,61 +304,14 @@ def _lost(runs: Sequence[Run]) -> str:
     return f"{len(lost)} of {len(runs)} fresh seeds; seed {lost[0].seed}: {lost[0].reason}"
 
 
-def _start(
-    prepared: Prepared, make_activation: MakeActivation, recipe: Recipe, rate: float, seed: int
-) -> Generator[Point, Any, Run]:
-    """One run: its points, then the run."""
-    return run_epochs(
-        prepared.task,
-        prepared.splits,
-        make_activation,
-        options=prepared.options,
-        recipe=recipe,
-        learning_rate=rate,
-        seed=seed,
-        device=prepared.device,
-        testing=prepared.testing,
-    )
-
-
 def _together(
     prepared: Prepared, training: Training, make_activation: MakeActivation, told: dict[str, Any]
 ) -> Together | None:
-    """Trains several runs in one program, where the study wants that; None for the plain loop.
-
-    What cannot be batched goes the plain way, and the trial's environment remembers why.
-    """
+    """Trains several runs in one program, where the study wants that; None for the plain loop."""
     if training.at_once < 2:
         return None
-    start = partial(_start, prepared, make_activation, prepared.recipe)
-    batch = partial(
-        run_together,
-        prepared.task,
-        prepared.splits,
-        make_activation,
-        options=prepared.options,
-        recipe=prepared.recipe,
-        device=prepared.device,
-        testing=prepared.testing,
-    )
-
-    plainly = partial(in_step if training.in_step else one_by_one, start)
-
-    def together(keys: Sequence[Key]) -> Iterator[Epoch]:
-        if len(keys) < 2:
-            yield from plainly(keys)
-            return
-        told["batching"] = f"up to {training.at_once} runs at once"
-        batches = in_batches(
-            lambda part: batch(keys=part), keys, training.at_once, abreast=training.in_step
-        )
-        try:
-            yield from batches
-        except BatchingError as error:
-            told["batching"] = f"one by one: {error}"
-            yield from plainly(keys)
-
-    return together
+    abreast = training.in_step or training.grid.halving is not None
+    return together_or_plainly(prepared, make_activation, training.at_once, abreast, told)
 
 
 def _before_last(on_epoch: OnEpoch | None, steps: int) -> OnEpoch:
@@ -363,14 +325,14 @@ def _before_last(on_epoch: OnEpoch | None, steps: int) -> OnEpoch:
     return told
 
 
-def _gate(prepared: Prepared, make_activation: MakeActivation, grid: Grid) -> str:
+def gate_problem(prepared: Prepared, make_activation: MakeActivation, grid: Grid) -> str:
     """Why the candidate does not learn, or nothing; sweeps too short for a gate are not gated."""
     if not worth_a_gate(prepared.steps, len(grid.rates) * len(grid.seeds)):
         return ""
     rates = dict.fromkeys((grid.default, grid.rates[0], grid.rates[-1]))
 
     def start(recipe: Recipe, rate: float) -> Run:
-        return drain(_start(prepared, make_activation, recipe, rate, grid.seeds[0]))
+        return drain(start_run(prepared, make_activation, recipe, rate, grid.seeds[0]))
 
     return gate_in_training(start, prepared.recipe, tuple(rates), prepared.constant)
 

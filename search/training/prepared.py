@@ -43,6 +43,11 @@ class Prepared:
         """Steps of one run."""
         return count_steps(len(self.splits.train.targets), self.recipe)
 
+    @property
+    def epochs(self) -> int:
+        """Epochs of one run, the last of which `max_steps` may cut."""
+        return -(-self.steps // max(1, len(self.splits.train.targets) // self.recipe.batch_size))
+
 
 @lru_cache(maxsize=1)
 def prepared_task(
