@@ -2,8 +2,8 @@
 
 The population is the last trials that told a value, so that the oldest dies whatever its score. A
 tournament among some of them chooses a parent; its child differs in a choice or two, or has a
-subtree of a second parent. Baselines that the grammar can express are trials of the study, and thereby the
-first parents.
+subtree of a second parent. Baselines that the grammar can express are trials of the study, and
+thereby the first parents.
 """
 
 from __future__ import annotations
