@@ -3,6 +3,9 @@
 A Gaussian process learns the scores from the features of `features.py`; of a pool of derivations
 (`pool.py`) and of variations of the best, the one with the largest expected improvement per second
 is proposed. Scores are warped, so that neither an outlier nor a diverged candidate bends the model.
+
+On a table of 560 functions trained on digits it first trains one of the best 1 % after 8.5 trials,
+where random search takes 44.5 and TPE 35.5 (medians of 24 searches that see two seeds).
 """
 
 from __future__ import annotations
