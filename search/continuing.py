@@ -24,12 +24,15 @@ from search.database import (
     run_attributes,
     values_of,
 )
+from search.ladder import rung_attributes
 from search.records import Trial
 
 ATTEMPTS = 10
 """How often a trial may be cut off without finishing one more run before it is given up."""
 DEATHS = 2
 """How often its worker may die without finishing one more run: it is tried again once."""
+
+NOT_ENDED = (TrialState.RUNNING, TrialState.WAITING)
 
 Cause = Literal["asked", "driver", "node", "worker"]
 """Who ended it: a user, a killed driver, a lost machine, or the death of its own worker."""
@@ -98,10 +101,32 @@ def _enqueue(
 ) -> None:
     kept = frozen.user_attrs["candidate"]
     if not continues(study, frozen.number):  # a driver killed right here has done it already
-        changed = kept | again | {"continues": frozen.number}
-        attributes = {"candidate": changed, **run_attributes(frozen.user_attrs)}
+        number = record_number(study is database.baselines, frozen.number)
+        where = {"continues": frozen.number, "checkpoints": checkpoints_of(number, kept)}
+        changed = kept | again | where
+        known = run_attributes(frozen.user_attrs) | rung_attributes(frozen.user_attrs)
+        attributes = {"candidate": changed, **known}
         study.enqueue_trial(kept["choices"], user_attrs=attributes)
     database.storage.set_trial_user_attr(frozen._trial_id, "continued", True)
+
+
+def checkpoints_of(number: int, candidate: Mapping[str, Any]) -> str:
+    """The folder of a trial's checkpoints: that of the first trial that goes on in it.
+
+    >>> checkpoints_of(7, {}), checkpoints_of(9, {"checkpoints": "trial_7"})
+    ('trial_7', 'trial_7')
+    """
+    return candidate.get("checkpoints", f"trial_{number}")
+
+
+def going_on(database: Database) -> set[str]:
+    """The folders of the checkpoints of all trials that have not ended."""
+    return {
+        checkpoints_of(record_number(baselines, frozen.number), frozen.user_attrs["candidate"])
+        for baselines, study in database.studies
+        for frozen in study.get_trials(deepcopy=False, states=NOT_ENDED)
+        if "candidate" in frozen.user_attrs
+    }
 
 
 def tell(study: optuna.Study, trial: Trial, number: int, objectives: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from search.study import Study, open_study, read_trials
 from search.summary import print_summary
 from search.tasks.task import Task, recipe_with
 from search.training.candidate import task_of, training_of
+from search.training.checkpoints import Keeping
 from search.training.choice import CHOICE
 from search.training.planner import planned
 
@@ -67,6 +69,7 @@ def train(study: Study, task: Task, folder: Path, console: Console) -> str:
     epochs = recipe_with(task.recipe, space.recipe).epochs
     shared = training_of(space, task)
     training, choice = planned(shared, space.batching, folder / CHOICE, room_of(space))
+    training = replace(training, checkpoints=keeping(space, folder, study.name))
     line = f"{space.name}: batching: {choice.words}"
     console.print(line, markup=False, highlight=False, soft_wrap=True)
     if training.device == "cpu":  # together: 25 ms a formula, where each worker alone takes 150
@@ -81,6 +84,16 @@ def train(study: Study, task: Task, folder: Path, console: Console) -> str:
             partial(display, console),
             gate_before_training,
         )
+
+
+def keeping(space: Space, folder: Path, study: str) -> Keeping | None:
+    """Where the checkpoints of the study in `folder` lie, and how often they are written."""
+    wanted = space.checkpoints
+    if wanted is None:
+        return None
+    path = Path(wanted.folder).expanduser()
+    own = path / study if path.is_absolute() else folder / path
+    return Keeping(own.resolve(), wanted.steps, wanted.seconds)
 
 
 def baseline_formulas(space: Space, at_once: int) -> list[Expression]:

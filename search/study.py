@@ -22,11 +22,10 @@ import optuna
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import TrialState
 
-from search.continuing import Cause, next_attempt, release, tell
+from search.continuing import Cause, checkpoints_of, going_on, next_attempt, release, tell
 from search.database import (
     Database,
     candidate_attribute,
-    checked,
     count_waiting,
     launched,
     open_database,
@@ -40,12 +39,18 @@ from search.database import (
     storage_errors,
 )
 from search.decisions import LOG, Log, run_summary, trial_summary
-from search.entering import enter_baselines, enter_finalist, enter_placebos, entered_seeds
+from search.entering import (
+    enter_baselines,
+    enter_finalist,
+    enter_placebos,
+    missing_finalists,
+)
 from search.errors import StudyError
-from search.finalists import Entry, entries
+from search.finalists import Entry
+from search.ladder import Ladder, is_paused, promoted_to, taken_up
 from search.language.fingerprint import fingerprint
-from search.launches import Launch, Proposal
-from search.records import Origin, Point, Run, Trial, to_json
+from search.launches import Launch, Proposal, ended_as, first_of_each
+from search.records import Origin, Point, Run, Trial, to_json, unfinished
 from search.sealing import sealed
 from search.space.settings import Space
 
@@ -76,6 +81,9 @@ class Study:
         enter_placebos(space, database)
         self._waiting = {kind: count_waiting(study) for kind, study in database.studies}
         self.trials = {trial.number: trial for trial in records(database)}
+        self.ladder = Ladder(space.search.promotion, maximize, database)
+        for number in self.ladder.waiting:
+            self._asked[number], self._curves[number] = taken_up(database, number)
         log("resumed" if self.trials else "opened", study=self.name, trials=len(self.trials))
 
     # --- what is known ---------------------------------------------------------------------------
@@ -114,11 +122,20 @@ class Study:
             and origin in (None, trial.origin)
         ]
 
+    def active(self) -> list[Trial]:
+        """Those that a worker has, or will have without a word from anybody."""
+        return [trial for trial in self.running() if trial.number not in self.ladder.waiting]
+
+    def checkpoints(self) -> set[str]:
+        """The folders of checkpoints from which something may go on."""
+        return going_on(self._database)
+
     def is_complete(self) -> bool:
         """Whether nothing is left to train: no sampler is asked to tell."""
         searches = self.space.grammar is not None and not self.exhausted
         wants = searches and self.trained() < self.space.search.trials
-        return not wants and not any(self._waiting.values()) and not self._missing_finalists()
+        wants = wants or any(self._waiting.values()) or bool(self.ladder.waiting)
+        return not wants and not self._missing_finalists()
 
     @property
     def exhausted(self) -> str:
@@ -132,11 +149,7 @@ class Study:
 
     def seen(self) -> dict[str, int]:
         """The first trial of every function that was ever launched or refused, by fingerprint."""
-        numbers: dict[str, int] = {}
-        for trial in self.trials.values():
-            if trial.state != "duplicate" and trial.origin in ("search", "baseline"):
-                numbers.setdefault(trial.fingerprint, trial.number)
-        return numbers
+        return first_of_each(self.trials.values())
 
     # --- what comes next -------------------------------------------------------------------------
 
@@ -176,8 +189,20 @@ class Study:
         self._asked[number] = asked
         trial = self.trials[number] = replace(launched(number, kept), runs=runs)
         own = trial.seeds, trial.best_rate, trial.budget, trial.task, trial.rates
-        alone = kept.get("deaths", 0) > 0
-        return Launch(number, trial.expression, trial.origin, trial.name, runs, *own, alone)
+        own = *own, kept.get("deaths", 0) > 0, checkpoints_of(number, kept)
+        self.ladder.remember(number, asked.user_attrs)
+        own = *own, promoted_to(asked.user_attrs)
+        return Launch(number, trial.expression, trial.origin, trial.name, runs, *own)
+
+    def promote(self) -> Launch | None:
+        """A candidate that waited at a rung and goes on."""
+        if (number := self.ladder.next()) is None:
+            return None
+        asked = self._asked[number]
+        epoch = self.ladder.go_on(asked, number)
+        self.log("promoted", trial=number, epoch=epoch)
+        launch = self._launch(number, asked, asked.user_attrs["candidate"])
+        return replace(launch, told=epoch, seconds=self.ladder.seconds[number])
 
     def propose(self, sampler: BaseSampler, by: str) -> Proposal:
         """Ask a sampler for a candidate."""
@@ -250,15 +275,28 @@ class Study:
         if math.isfinite(value) and len(self.space.search.objectives) == 1:
             self._asked[number].report(value, epoch)
 
-    def prune(self, number: int, epoch: int) -> Trial:
-        """A scheduler stopped the trial after `epoch`: its unfinished runs are kept as pruned."""
-        reason = f"stopped by {self.space.search.stopping} after epoch {epoch}"
-        finished = {(run.learning_rate, run.seed) for run in self.trials[number].runs}
-        for (rate, seed), curve in self._curves.get(number, {}).items():
-            if (rate, seed) not in finished:
-                steps, points = curve[-1].step, tuple(curve)
-                self.add_run(number, Run(rate, seed, "pruned", reason, curve=points, steps=steps))
-        return self._end(number, state="pruned", reason=reason)
+    def reach(self, launch: Launch, epoch: int, value: float, seconds: float) -> bool:
+        """A trial has its value at a rung; whether it waits there, after so many seconds."""
+        number, curves = launch.number, self._curves.get(launch.number, {})
+        waits = self.ladder.reach(self._asked[number], launch, epoch, value, curves, seconds)
+        self.log("rung", trial=number, epoch=epoch, value=value, waits=waits)
+        return waits
+
+    def give_up(self) -> list[Trial]:
+        """Prune those that wait at a rung, once nobody runs who could change who is promoted."""
+        ended = []
+        for number in [] if self.active() else sorted(self.ladder.waiting):
+            epoch, reason = self.ladder.give_up(self._asked[number], number)
+            ended.append(self.prune(number, epoch, reason, self.ladder.seconds[number]))
+        return ended
+
+    def prune(self, number: int, epoch: int, reason: str = "", seconds: float = 0.0) -> Trial:
+        """A trial ends after `epoch`, stopped by a scheduler if no other reason is given: its
+        unfinished runs are kept as pruned."""
+        reason = reason or f"stopped by {self.space.search.stopping} after epoch {epoch}"
+        for run in unfinished(self._curves.get(number, {}), self.trials[number].runs, reason):
+            self.add_run(number, run)
+        return self._end(number, state="pruned", reason=reason, seconds=seconds)
 
     def finish(self, number: int, **outcome: Any) -> Trial:
         """A trial ended as `outcome` (fields of its record) says.
@@ -291,12 +329,7 @@ class Study:
         return any(t.state in ("complete", "pruned", "diverged") for t in self.trials.values())
 
     def _end(self, number: int, **outcome: Any) -> Trial:
-        trial = replace(self.trials[number], **outcome)
-        if trial.of is not None:  # what is known of it already
-            search = self.trials[trial.of]
-            rate = trial.best_rate if trial.task else search.best_rate
-            trial = replace(trial, best_rate=rate, cost=search.cost)
-        trial = checked(trial, self.space.search.objectives)
+        trial = ended_as(self.trials, number, outcome, self.space.search.objectives)
         asked = self._asked.pop(number)
         # The record first: told without it, a trial would be finished and empty.
         asked.set_user_attr("record", record_attribute(trial))
@@ -321,6 +354,7 @@ class Study:
             return self.finish(number, state="failed", reason=told)
         release(self._database, self.space.search.objectives, number < 0, frozen, cause)
         del self._asked[number], self.trials[number]
+        self.ladder.forget(number)
         self._curves.pop(number, None)
         self._waiting[number < 0] += 1
         self.log("lost", trial=number, cause=cause, reason=told)
@@ -339,7 +373,8 @@ class Study:
         with self.storage_errors():
             for baselines, study in self._database.studies:
                 for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                    release(self._database, objectives, baselines, frozen, cause)
+                    if not is_paused(frozen.user_attrs):
+                        release(self._database, objectives, baselines, frozen, cause)
         self._asked.clear()
 
     def enter_finalists(self) -> int:
@@ -352,11 +387,7 @@ class Study:
         return len(missing)
 
     def _missing_finalists(self) -> list[Entry]:
-        settings = self.space.finalists
-        if settings is None:
-            return []
-        trials, entered = self.trials.values(), entered_seeds(self._database)
-        return entries(trials, settings, self.space.seeds, entered, self.maximize)
+        return missing_finalists(self.space, self._database, self.trials.values(), self.maximize)
 
     def storage_errors(self) -> AbstractContextManager[None]:
         """In it, what the database refuses is a StudyError of one line."""

@@ -15,6 +15,7 @@ from search.figures.leaderboard import leaderboard_info
 from search.figures.notation import rate_text
 from search.figures.settings import ReportSettings
 from search.figures.tables import fresh_cell
+from search.promotion import spared_by_promotion
 from search.records import Trial
 from search.statistics import spared_share, time_in_activations
 
@@ -77,6 +78,8 @@ def notes(trials: Sequence[Trial]) -> list[str]:
             told.append(f"{state}: {states[state]}")
     if spared := spared_share(trials):
         told.append(f"halving spared {spared:.0%} of the steps")
+    if spared := spared_by_promotion(trials):
+        told.append(f"rungs spared {spared:.0%} of the steps")
     if shares := time_in_activations(trials):
         own, composed = shares
         told.append(

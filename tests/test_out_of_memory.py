@@ -104,20 +104,20 @@ def test_out_of_memory_in_step_halves_the_batch_and_no_epoch_is_told_twice(at: i
 
 
 def test_a_scheduler_hears_the_same_when_memory_runs_out(monkeypatch: pytest.MonkeyPatch):
-    from search.training.batched import _Batch
+    from search.training.batched import Batch
 
     heard: list[list[tuple[int, float, int]]] = []
     for most in (100, 3):
-        whole = _Batch.train_epoch
+        whole = Batch.train_epoch
 
-        def limited(batch: Any, most: int = most, whole: Any = whole) -> Any:
+        def limited(batch: Any, *rest: Any, most: int = most, whole: Any = whole) -> Any:
             if len(batch.members) > most and batch.step:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return whole(batch)
+            return whole(batch, *rest)
 
         told: list[tuple[int, float, int]] = []
         with monkeypatch.context() as patch:
-            patch.setattr(_Batch, "train_epoch", limited)
+            patch.setattr(Batch, "train_epoch", limited)
             outcome = train_candidate(
                 training(at_once=4, in_step=True),
                 Job("relu(x)", gated=False),

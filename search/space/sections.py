@@ -19,9 +19,11 @@ from search.space.settings import (
     ONE_OBJECTIVE,
     SAMPLERS,
     STOPPING,
+    Checkpoints,
     Finalists,
     Halving,
     LearningRates,
+    Promotion,
     Resources,
     SearchSettings,
 )
@@ -29,11 +31,13 @@ from search.space.settings import (
 if TYPE_CHECKING:
     from search.tasks.task import Task
 
-SEARCH_KEYS = ("sampler", "trials", "seed", "objectives", "stopping")
+SEARCH_KEYS = ("sampler", "trials", "seed", "objectives", "stopping", "promotion")
+PROMOTION_KEYS = ("first", "eta")
 RATE_KEYS = ("grid", "default", "extend", "halving")
 HALVING_KEYS = ("keep", "rungs")
 MOST_RUNGS = 20
 FINALIST_KEYS = ("k", "seeds", "budget", "tasks", "sweep", "smallest_gain")
+CHECKPOINT_KEYS = ("seconds", "steps", "folder")
 RESOURCE_KEYS = ("cpu", "gpu", "max_concurrent")
 LARGEST_SEED = 2**32 - 1
 MOST_FRESH_SEEDS = 1000
@@ -212,6 +216,30 @@ def read_timeout(fields: Fields) -> float | None:
     return fields.number("timeout", math.inf, 0, above=True)
 
 
+def read_checkpoints(fields: Fields) -> Checkpoints | None:
+    """`auto`, `off` (None), or how often and where a training is written down."""
+    value, default = fields.values.get("checkpoints"), Checkpoints()
+    if value is None or value.data in ("auto", None):
+        return default
+    if value.data is False or value.data == "off":
+        return None
+    if not isinstance(value.data, dict):
+        fields.wrong("checkpoints", "auto, off, or such as {seconds: 60} or {steps: 500}")
+        return default
+    below = fields.below("checkpoints")
+    below.only(CHECKPOINT_KEYS)
+    steps = None if below.is_null("steps") else below.whole("steps", 0, 1) or None
+    seconds = None if steps or below.is_null("seconds") else default.seconds
+    if not below.is_null("seconds") and "seconds" in below.values:
+        seconds = below.number("seconds", 1.0, 0, above=True)
+    if seconds is None and steps is None:
+        fields.wrong("checkpoints", "seconds or steps between two of them, or off")
+    folder = below.text("folder", default.folder) or default.folder
+    if "://" in folder:
+        below.wrong("folder", "a folder that all machines share, no address")
+    return Checkpoints(seconds, steps, folder)
+
+
 def read_search(
     fields: Fields, searches: bool, grammar: Grammar | None, task: Task | None
 ) -> SearchSettings:
@@ -226,11 +254,44 @@ def read_search(
         seed=below.whole("seed", default.seed, 0, LARGEST_SEED),
         objectives=_objectives(below, task),
         stopping=stopping or None,
+        promotion=_promotion(below),
     )
+    _check_promotion(below, found)
     if found.trials and not searches:
         below.wrong("trials", "0, since there is no activation to search")
     _check_sampler(below, found, grammar)
     return found
+
+
+def _promotion(fields: Fields) -> Promotion | None:
+    """Where candidates wait; None without the key, or with null or `off` behind it."""
+    value = fields.values.get("promotion")
+    if value is None or value.data in (None, False, "off"):
+        return None
+    if value.data is True or value.data == "on":
+        return Promotion()
+    below, default = fields.below("promotion"), Promotion()
+    below.only(PROMOTION_KEYS)
+    found = Promotion(
+        below.number("first", default.first, 0, above=True),
+        below.number("eta", default.eta, 1, above=True),
+    )
+    if found.first >= 1:
+        below.wrong("first", "a share of a run, > 0 and < 1")
+    return found
+
+
+def _check_promotion(fields: Fields, search: SearchSettings) -> None:
+    """Note what cannot be had together."""
+    if search.promotion is None:
+        return
+    place = fields.values["promotion"].place
+    if search.stopping is not None:
+        told = f"search.promotion: expected it or stopping: {search.stopping}, not both"
+        fields.problems.add(place, told)
+    if len(search.objectives) > 1:
+        told = "search.promotion: rungs compare one objective, and here are "
+        fields.problems.add(place, told + ", ".join(search.objectives))
 
 
 def _objectives(fields: Fields, task: Task | None) -> tuple[str, ...]:

@@ -24,7 +24,16 @@ OBJECTIVES = ("score", "loss", "cost")
 STOPPING = ("asha", "median")
 DEFAULT_SEEDS = (0, 1)
 DEVICES = ("auto", "cpu", "cuda")
-_NO_PART = ("finalists", "placebos", "resources", "device", "batching", "timeout", "data_root")
+_NO_PART = (
+    "finalists",
+    "placebos",
+    "resources",
+    "device",
+    "batching",
+    "timeout",
+    "checkpoints",
+    "data_root",
+)
 """Keys that may change from one session of a study to the next."""
 
 
@@ -52,6 +61,17 @@ class LearningRates:
 
 
 @dataclass(frozen=True, slots=True)
+class Promotion:
+    """At which of a run's epochs candidates wait until they are among the best there
+    (`search.promotion`)."""
+
+    first: float = 0.25
+    """The first rung, as a share of a run."""
+    eta: float = 2.0
+    """The best 1/eta of a rung go on, and the next rung is eta times as far."""
+
+
+@dataclass(frozen=True, slots=True)
 class SearchSettings:
     """How candidates are proposed."""
 
@@ -64,6 +84,8 @@ class SearchSettings:
     (seconds of a step relative to ReLU)."""
     stopping: str | None = None
     """`asha` or `median` stops runs early; None trains every run to its end."""
+    promotion: Promotion | None = None
+    """None: no candidate waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +115,18 @@ class Resources:
     cpu: float = 1.0
     gpu: float = 0.0
     max_concurrent: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """When a training is written down, to go on after an interruption."""
+
+    seconds: float | None = 60.0
+    """After so many since the last time, or since it began: shorter ones are never written."""
+    steps: int | None = None
+    """After every so many."""
+    folder: str = "checkpoints"
+    """Relative to the study's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +162,8 @@ class Space:
     """At most how many runs train in one program; 1 is off, None chooses by measuring."""
     timeout: float | None = None
     """Seconds that a run may take; the candidate of one that takes longer has failed."""
+    checkpoints: Checkpoints | None = Checkpoints()
+    """None: an interrupted run begins anew."""
     data_root: str | None = None
     source: Path = field(default=Path("space.yaml"), compare=False)
     """The file it was read from."""
@@ -147,12 +183,14 @@ class Space:
         """What identifies the study, as JSON values: a change of it is another study.
 
         The number of trials, finalists, placebos, the resources, the device, the batching, what is
-        compiled, the time a run may take and where the data lie are left out.
+        compiled, the time a run may take, the checkpoints and where the data lie are left out.
         """
         kept = self.resolved()
         for key in _NO_PART:
             del kept[key]
         kept["search"] = {k: v for k, v in kept["search"].items() if k != "trials"}
+        if self.search.promotion is None:  # as it was before there was such a key
+            del kept["search"]["promotion"]
         kept["recipe"] = {k: v for k, v in kept["recipe"].items() if k != "compile"}
         if self.learning_rate.halving is None:  # as it was before there was such a key
             del kept["learning_rate"]["halving"]
@@ -180,6 +218,7 @@ class Space:
             "device": self.device,
             "batching": {None: "auto", 1: "off"}.get(self.batching, self.batching),
             "timeout": self.timeout,
+            "checkpoints": "off" if self.checkpoints is None else _plain(asdict(self.checkpoints)),
             "data_root": self.data_root,
         }
 

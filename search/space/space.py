@@ -17,6 +17,7 @@ from search.space.sections import (
     RESOURCE_KEYS,
     SEARCH_KEYS,
     read_batching,
+    read_checkpoints,
     read_finalists,
     read_learning_rates,
     read_placebos,
@@ -48,6 +49,7 @@ KEYS = (
     "device",
     "batching",
     "timeout",
+    "checkpoints",
 )
 # Where a key belongs that stands at the top of the file by mistake.
 _ELSEWHERE = (
@@ -106,6 +108,9 @@ def _space(fields: Fields, path: Path, problems: Problems) -> Space | None:
         place = fields.values["baselines"].place
         problems.add(place, "baselines is empty, and there is no activation to search")
     search = read_search(fields, searches, grammar, task)
+    checkpoints = read_checkpoints(fields)
+    if search.promotion is not None and checkpoints is None:
+        fields.wrong("checkpoints", "other than off: search.promotion has candidates wait with one")
     settings = {
         "seeds": read_seeds(fields),
         "finalists": read_finalists(fields, task_name, path.parent),
@@ -115,6 +120,7 @@ def _space(fields: Fields, path: Path, problems: Problems) -> Space | None:
         "device": fields.word("device", DEVICES, "auto"),
         "batching": read_batching(fields),
         "timeout": read_timeout(fields),
+        "checkpoints": checkpoints,
         "data_root": None if fields.is_null("data_root") else fields.text("data_root"),
     }
     if name is None or task_name is None or rates is None:

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from search.records import Key, Member, Point, Run, SharedEpoch
+from search.records import Key, Member, Point, Run
 from search.tasks.task import (
     MakeActivation,
     Recipe,
@@ -30,6 +30,8 @@ from search.tasks.task import (
     Task,
     splits_to,
 )
+from search.training.batch_state import Ended, Past, batch_state, take_up
+from search.training.checkpoints import Stream
 from search.training.compiled import CompileError, Gradients, Recorded, told, traced
 from search.training.loop import (
     EVALUATION_BATCH,
@@ -49,9 +51,6 @@ from search.training.schedules import rate_factor
 from search.training.stacked import BatchingError, naming_layers, stack_models
 from search.training.stacked_optimizers import clipped, make_stacked_optimizer
 from search.training.sweep import Epochs, SharedEpochs
-
-Ended = dict[Member, Run]
-"""Runs that ended, by member."""
 
 
 @dataclass(slots=True)
@@ -99,13 +98,14 @@ def run_together(
     keys: Sequence[Key],
     device: torch.device | str = "cpu",
     testing: bool = False,
+    stream: Stream | None = None,
 ) -> Epochs:
     """Train one candidate's runs of all keys from scratch; an Epoch after every epoch.
 
     As `run_members`, whose only candidate it is.
     """
     members = [(0, *key) for key in keys]
-    stream = run_members(
+    epochs = run_members(
         task,
         splits,
         (make_activation,),
@@ -114,8 +114,9 @@ def run_together(
         members=members,
         device=device,
         testing=testing,
+        stream=stream,
     )
-    return of_one(stream)
+    return of_one(epochs)
 
 
 def of_one(stream: SharedEpochs) -> Epochs:
@@ -140,6 +141,7 @@ def run_members(
     members: Sequence[Member],
     device: torch.device | str = "cpu",
     testing: bool = False,
+    stream: Stream | None = None,
 ) -> SharedEpochs:
     """Train the runs of several candidates from scratch; a SharedEpoch after every epoch.
 
@@ -147,25 +149,46 @@ def run_members(
     others' in its numbers alone. `options` are complete (see `options_with`). Whoever consumes the
     epochs may end runs by `send({member: reason})`: they come back as pruned with the next one. A
     run's seconds are its share of the time: a step's, divided by the members that took it.
-    `testing`: see `run_epochs`.
+    `testing`, `stream`: see `run_epochs`.
 
     Raises:
         BatchingError: the model or the recipe cannot be batched; the text names the layer.
+        Paused: somebody asked for the end; the stream has all that goes on.
     """
     device = torch.device(device)
     splits = splits_to(splits, device)
-    batch = _Batch(task, splits, makes, options, recipe, members, device, testing)
-    dropped: Ended = {}
+
+    def begin(members: Sequence[Member]) -> Batch:
+        return Batch(task, splits, makes, options, recipe, members, device, testing)
+
+    if stream is None:
+        yield from _trained(begin(members), Past())
+        return
+    batch, past = take_up(begin, members, stream)
+    dropped = yield from past.heard_again(members)
+    if batch is None:
+        return
+    batch.drop({each.member: "" for each in batch.members if each.member not in members})
+    past.ended |= batch.drop(dropped)
+    stream.begin(lambda: batch_state(batch, past))
+    try:
+        yield from _trained(batch, past, stream)
+        stream.end(past.state())
+    finally:
+        stream.leave()
+
+
+def _trained(batch: Batch, past: Past, stream: Stream | None = None) -> SharedEpochs:
     while batch.members:
-        ended = dropped | batch.train_epoch()
-        points, more = batch.evaluate()
-        told = yield SharedEpoch(points, ended | more)
-        dropped = batch.drop(told or {})
-    if dropped:
-        yield SharedEpoch({}, dropped)
+        batch.train_epoch(past.ended, stream)
+        points, ended = batch.evaluate()
+        told = yield past.add(points, ended)
+        past.ended |= batch.drop(told or {})
+    if past.ended:
+        yield past.add({}, {})
 
 
-class _Batch:
+class Batch:
     """The state of runs that train together."""
 
     def __init__(
@@ -187,6 +210,7 @@ class _Batch:
         self.members = [_Member(member) for member in members]
         self.testing = testing
         self.step, self.steps = 0, count_steps(len(splits.train.targets), recipe)
+        self.done = 0  # batches of the epoch under way
         seeds = [seed for _, _, seed in members]
         models = {
             (c, seed): initial_model(task, splits, makes[c], options, seed, device)
@@ -244,25 +268,32 @@ class _Batch:
 
     # --- training --------------------------------------------------------------------------------
 
-    def train_epoch(self) -> Ended:
-        """One epoch; the runs that diverged in it."""
+    def train_epoch(self, ended: Ended, stream: Stream | None = None) -> None:
+        """One epoch, or the rest of it; the runs that diverge in it join those that `ended`."""
         self.stacked.model.train()
-        self.stacked.streams.seed(self.step)
-        self.batches.begin()
-        ended: Ended = {}
+        if not self.done:
+            self.stacked.streams.seed(self.step)
+            self.batches.begin()
         pending: list[Tensor] = []
-        began, last = time.perf_counter(), min(self.batches.full, self.steps - self.step) - 1
-        for number in range(last + 1):
+        began = time.perf_counter()
+        last = min(self.batches.full, self.steps - self.step + self.done) - 1
+        for number in range(self.done, last + 1):
             pending.append(self._update(*self.batches.take(number)))
-            if number < last and len(pending) < looks_at(self.device):
+            self.done = number + 1
+            due = stream is not None and stream.due(self.step)
+            if number < last and len(pending) < looks_at(self.device) and not due:
                 continue
             if gone := self._look(pending):
                 began = self._share(began)
                 ended |= self._leave(gone)
             if not self.members:
-                return ended
+                break
+            if stream is not None and due:
+                self._share(began)
+                stream.keep()
+                began = time.perf_counter()
         self._share(began)
-        return ended
+        self.done = 0
 
     def _update(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """One step of all members; their losses before it, (K,)."""

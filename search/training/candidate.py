@@ -22,8 +22,9 @@ from search.errors import StudyError
 from search.kernels.abreast import forms_abreast
 from search.kernels.formula import compile_batch
 from search.language.parser import parse
+from search.promotion import rung_epochs
 from search.records import Key, Point, Run
-from search.space.settings import Space
+from search.space.settings import Promotion, Space
 from search.tasks.task import (
     MakeActivation,
     Recipe,
@@ -32,10 +33,10 @@ from search.tasks.task import (
     longer,
     scored_by_loss,
 )
+from search.training.checkpoints import Checkpoints, Keeping, Paused
+from search.training.climbing import OnRung, at_rungs
 from search.training.gate import gate_in_training, worth_a_gate
-from search.training.loop import initial_model
-from search.training.optimizers import activations_of
-from search.training.prepared import Prepared, error_line, prepared_task
+from search.training.prepared import Prepared, error_line, parameters_of, prepared_task
 from search.training.rungs import steps_spared
 from search.training.step_cost import StepCost, measure_step_cost
 from search.training.sweep import (
@@ -48,7 +49,7 @@ from search.training.sweep import (
     sweep,
     why_diverged,
 )
-from search.training.ways import start_run, together_or_plainly
+from search.training.ways import checkpoints_of, start_run, together_or_plainly
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,10 @@ class Training:
     """How many trials run side by side; None: as many as the resources let."""
     in_step: bool = False
     """Whether all runs of the grid advance together, so that a scheduler can compare epochs."""
+    checkpoints: Keeping | None = None
+    """Where runs are written down, to go on after an interruption; None: nowhere."""
+    promotion: Promotion | None = None
+    """Where candidates wait; with `in_step` and `checkpoints` only."""
 
 
 def task_of(space: Space) -> Task:
@@ -110,7 +115,8 @@ def training_of(space: Space, task: Task) -> Training:
         by_loss=space.by_loss,
         device=device,
         threads=max(1, int(resources.cpu)),
-        in_step=space.search.stopping is not None,
+        in_step=space.search.stopping is not None or space.search.promotion is not None,
+        promotion=space.search.promotion,
     )
 
 
@@ -133,6 +139,11 @@ class Job:
     """Of a finalist: another task than the search's, where its rate is yet to be found."""
     rates: tuple[float, ...] = ()
     """Of a finalist: those beside its own, which are trained in place of it, for a heatmap."""
+    checkpoints: str = ""
+    """The folder among `Training.checkpoints` where an earlier driver or worker may have left
+    it."""
+    promoted: int = 0
+    """The epoch of the last rung from which it may go on."""
 
     @property
     def again(self) -> bool:
@@ -182,23 +193,31 @@ def train_candidate(
     job: Job,
     on_run: Callable[[Run], None] = lambda run: None,
     on_epoch: OnEpoch | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    on_rung: OnRung = lambda epoch, value: None,
 ) -> Outcome:
     """Train one candidate over its whole sweep.
 
     Args:
         on_run: called with every run as soon as it has ended.
         on_epoch: called after every epoch but a run's last, with `training.in_step` only.
+        say: called with a line when a checkpoint is of no use.
+        on_rung: called when it reaches a rung, after `on_epoch`.
 
     Raises:
         TaskError: the task or its data cannot be used. An error after that is the candidate's
             own, and its outcome.
+        Paused: it waits at a rung, or somebody asked for the end; its checkpoints have all that
+            goes on.
     """
     began = time.perf_counter()
     torch.set_num_threads(training.threads)
     training = training_for(training, job)
     prepared = prepare(training)
     try:
-        outcome = _trained(prepared, training, job, on_run, on_epoch)
+        outcome = _trained(prepared, training, job, on_run, on_epoch, say, on_rung)
+    except Paused:
+        raise
     except (Exception, SystemExit) as error:  # `sys.exit` in a task is no reason to leave
         outcome = Outcome("failed", error_line(error))
     seconds = time.perf_counter() - began
@@ -217,23 +236,32 @@ def _trained(
     job: Job,
     on_run: Callable[[Run], None],
     on_epoch: OnEpoch | None,
+    say: Callable[[str], None],
+    on_rung: OnRung,
 ) -> Outcome:
     expression = parse(job.expression)
     grid, make_activation = grid_of(training, job), partial(Activation, expression)
     if training.at_once > 1 and prepared.device == "cpu":  # together: 25 ms a form, not 150
         compile_batch([expression, *forms_abreast(expression)])
     told: dict[str, Any] = {}
-    ended = partial(Outcome, parameters=_parameters(prepared, make_activation), environment=told)
+    ended = partial(Outcome, parameters=parameters_of(prepared, make_activation), environment=told)
     if job.again:
-        return _trained_again(prepared, training, job, make_activation, told, on_run, ended)
-    if job.gated and not job.finished:
+        return _trained_again(prepared, training, job, make_activation, told, on_run, ended, say)
+    kept = _checkpoints(prepared, training, job, say)
+    if kept and job.promoted and not kept.any():
+        say("its checkpoints are gone; it is trained from the start again")
+    if kept and training.promotion is not None:
+        rungs = rung_epochs(training.promotion, prepared.epochs)
+        promoted = job.promoted if job.gated else None
+        on_epoch = at_rungs(on_epoch, on_rung, rungs, kept, promoted)
+    if job.gated and not (job.finished or job.promoted or (kept and kept.any())):
         problem = gate_problem(prepared, make_activation, grid)
         if problem:
             return ended("rejected", f"training: {problem}")
     runs = sweep(
         grid,
-        partial(start_run, prepared, make_activation, prepared.recipe),
-        together=_together(prepared, training, make_activation, told),
+        partial(start_run, prepared, make_activation, prepared.recipe, kept),
+        together=_together(prepared, training, make_activation, told, kept),
         finished=job.finished,
         on_run=on_run,
         on_epoch=_before_last(on_epoch, prepared.steps) if training.in_step else None,
@@ -263,6 +291,7 @@ def _trained_again(
     told: dict[str, Any],
     on_run: Callable[[Run], None],
     ended: Callable[..., Outcome],
+    say: Callable[[str], None],
 ) -> Outcome:
     """A finalist: one rate, frozen, with fresh seeds, and one look at the test part."""
     if not len(prepared.splits.test.targets):
@@ -272,8 +301,9 @@ def _trained_again(
 
     def swept(how: Prepared, grid: Grid) -> tuple[Run, ...]:
         finished = [run for run in job.finished if run.seed in grid.seeds]
-        start = partial(start_run, how, make_activation, how.recipe)
-        together = _together(how, training, make_activation, told)
+        kept = _checkpoints(how, training, job, say)
+        start = partial(start_run, how, make_activation, how.recipe, kept)
+        together = _together(how, training, make_activation, told, kept)
         return sweep(grid, start, finished=finished, on_run=on_run, together=together)
 
     rate = job.rate
@@ -317,14 +347,24 @@ def _lost(runs: Sequence[Run]) -> str:
     return f"{len(lost)} of {len(runs)} fresh seeds; seed {lost[0].seed}: {lost[0].reason}"
 
 
+def _checkpoints(
+    prepared: Prepared, training: Training, job: Job, say: Callable[[str], None]
+) -> Checkpoints | None:
+    return checkpoints_of(prepared, training.checkpoints, job.checkpoints, job.expression, say)
+
+
 def _together(
-    prepared: Prepared, training: Training, make_activation: MakeActivation, told: dict[str, Any]
+    prepared: Prepared,
+    training: Training,
+    make_activation: MakeActivation,
+    told: dict[str, Any],
+    kept: Checkpoints | None,
 ) -> Together | None:
     """Trains several runs in one program, where the study wants that; None for the plain loop."""
-    if training.at_once < 2:
+    if training.at_once < 2 and not (kept and kept.any()):
         return None
     abreast = training.in_step or training.grid.halving is not None
-    return together_or_plainly(prepared, make_activation, training.at_once, abreast, told)
+    return together_or_plainly(prepared, make_activation, training.at_once, abreast, told, kept)
 
 
 def _before_last(on_epoch: OnEpoch | None, steps: int) -> OnEpoch:
@@ -345,7 +385,7 @@ def gate_problem(prepared: Prepared, make_activation: MakeActivation, grid: Grid
     rates = dict.fromkeys((grid.default, grid.rates[0], grid.rates[-1]))
 
     def start(recipe: Recipe, rate: float) -> Run:
-        return drain(start_run(prepared, make_activation, recipe, rate, grid.seeds[0]))
+        return drain(start_run(prepared, make_activation, recipe, None, rate, grid.seeds[0]))
 
     short = replace(prepared.recipe, compile="off")  # a compiler takes longer
     return gate_in_training(start, short, tuple(rates), prepared.constant)
@@ -362,17 +402,3 @@ def _cost(prepared: Prepared, make_activation: partial[Activation]) -> StepCost:
         partial(make_activation, kernel="composed"),
         device=prepared.device,
     )
-
-
-def _parameters(prepared: Prepared, make_activation: MakeActivation) -> int:
-    """Trainable numbers in the activations of the task's model."""
-    model = initial_model(
-        prepared.task,
-        prepared.splits,
-        make_activation,
-        prepared.options,
-        seed=0,
-        device=torch.device(prepared.device),
-    )
-    unique = {p for module in activations_of(model) for p in module.parameters()}
-    return sum(parameter.numel() for parameter in unique)

@@ -20,19 +20,22 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def in_batches(
-    together: AllTogether, members: Sequence[Member], at_once: int, *, abreast: bool = False
+    together: AllTogether,
+    members: Sequence[Member],
+    at_once: int,
+    *,
+    abreast: bool = False,
+    begun: Sequence[Sequence[Member]] = (),
 ) -> SharedEpochs:
     """Train the runs at most `at_once` together, in batches of about equal size; one that runs out
     of memory is halved.
 
     abreast: all batches advance together, an epoch at a time, all of them in memory; else one
-    after the other.
+    after the other. begun: batches of other runs that were cut off, and go on as they are.
     """
-    if not members:
-        return
     batches = -(-len(members) // at_once)
-    ends = [len(members) * k // batches for k in range(batches + 1)]
-    parts = [members[begin:end] for begin, end in pairwise(ends)]
+    ends = [len(members) * k // batches for k in range(batches + 1)] if members else []
+    parts = [*begun, *(members[begin:end] for begin, end in pairwise(ends))]
     streams = (halving(together, part, abreast=abreast) for part in parts)
     if abreast:
         yield from side_by_side(list(streams))

@@ -6,7 +6,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from search.stopping import Stopped
 from search.study import Launch, Study
 from search.training.candidate import Outcome, Training
 from search.tuner.deaths import Silence, death, patience
+from search.tuner.pausing import Pausing
 
 
 class Unsaved:
@@ -55,12 +56,17 @@ class Driver(Unsaved, Searcher):
         self.heard: dict[str, int] = {}
         self.epochs: dict[str, int] = {}
         self.silence = Silence()
+        self.pausing = Pausing(training.checkpoints, study)
         self.there = same_file(study.path)
         self.error: SearchError | None = None
         self.show()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self.asked:
+            return None
         launch = self._safely(self.proposals.next)
+        for ended in self.proposals.given_up():
+            self.show(ended)
         if launch is None:
             return Searcher.FINISHED if self.proposals.ended or self.error else None
         self.launched[trial_id] = launch
@@ -74,6 +80,9 @@ class Driver(Unsaved, Searcher):
             ),
             "runs": json.dumps([to_json(run) for run in launch.runs]),
             "alone": launch.alone,
+            "checkpoints": launch.checkpoints,
+            "promoted": launch.promoted,
+            "told": launch.told,
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -97,6 +106,8 @@ class Driver(Unsaved, Searcher):
             ended = self.study.lose(launch.number, found.cause, found.reason)
             if ended is None:
                 self.display.say(f"{launch.expression}: {found.reason}; it is tried again")
+            else:
+                self.pausing.ended(launch.checkpoints)
             self.show(ended)
 
     def hanging(self) -> list[str]:
@@ -132,7 +143,7 @@ class Driver(Unsaved, Searcher):
         if not self.there():
             told = "was removed or replaced while the search ran; expected it to stay"
             raise StudyError(f"{self.study.path}: {told}")
-        if self.asked:
+        if self.asked and self.pausing.over(self.launched):
             raise Stopped(self.asked[0])
 
     def _hear(self, trial_id: str, result: Mapping[str, Any]) -> None:
@@ -152,6 +163,14 @@ class Driver(Unsaved, Searcher):
             self.epochs[trial_id] = result["epoch"]
             points = {(rate, seed): Point(**point) for rate, seed, point in message["points"]}
             self.study.add_epoch(trial, result["epoch"], result["value"], points)
+        elif "say" in message:
+            self.display.say(f"{launch.expression}: {message['say']}")
+        elif "rung" in message:
+            spent = launch.seconds + message["seconds"]
+            if self.study.reach(launch, message["rung"], result["value"], spent):
+                self._gone(trial_id)
+        elif "paused" in message:
+            self._gone(trial_id)
         elif "outcome" in message:
             self._finish(trial_id, Outcome(**message["outcome"]))
         else:
@@ -161,12 +180,17 @@ class Driver(Unsaved, Searcher):
         self._hear(trial_id, result)
         launch = self._gone(trial_id)
         if launch is not None:  # no outcome came: a scheduler stopped it
-            self.show(self.study.prune(launch.number, self.epochs.get(trial_id, 0)))
+            ended = self.study.prune(launch.number, self.epochs.get(trial_id, 0))
+            self.pausing.ended(launch.checkpoints)
+            self.show(ended)
 
     def _finish(self, trial_id: str, outcome: Outcome) -> None:
         launch = self._gone(trial_id)
         if launch is not None:
-            self.show(self.study.finish(launch.number, **asdict(outcome)))
+            seconds = launch.seconds + outcome.seconds
+            ended = self.study.finish(launch.number, **asdict(replace(outcome, seconds=seconds)))
+            self.pausing.ended(launch.checkpoints)
+            self.show(ended)
 
     def _gone(self, trial_id: str) -> Launch | None:
         """What was launched, once: nothing more is heard of it."""

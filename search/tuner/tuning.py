@@ -54,9 +54,11 @@ def run_search(
         goal = replace(goal, concurrent=concurrent)
         asked = stack.enter_context(stop_signals())
         driver = Driver(study, training, Proposals(study, gate), goal, display, asked)
+        driver.pausing.tidy()
         try:
-            _tuner(driver, epochs, concurrent, gpu, folder).fit()
+            _tuner(driver, training, epochs, concurrent, gpu, folder).fit()
             study.accept_failures()
+            driver.pausing.tidy()
         except (Stopped, SearchError) as error:
             study.log("stopped", why=_why(error))
             with suppress(StudyError):  # what cannot be written now is released when it goes on
@@ -70,8 +72,10 @@ def _why(error: BaseException) -> str:
     return f"signal {error.code - 128}" if isinstance(error, Stopped) else str(error)
 
 
-def _tuner(driver: Driver, epochs: int, concurrent: int, gpu: float, folder: Path) -> tune.Tuner:
-    resources, training = driver.study.space.resources, driver.training
+def _tuner(
+    driver: Driver, training: Training, epochs: int, concurrent: int, gpu: float, folder: Path
+) -> tune.Tuner:
+    resources = driver.study.space.resources
     wanted = {"cpu": resources.cpu} | ({"gpu": gpu} if gpu else {})
     return tune.Tuner(
         tune.with_resources(partial(train_trial, training=training), wanted),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -12,11 +13,12 @@ from ray import tune
 from search.errors import TaskError
 from search.records import Key, Point, Run, run_from_json, to_json
 from search.training.candidate import Job, Training, prepare, train_candidate, training_for
+from search.training.checkpoints import Paused
 
 
 def train_trial(config: dict[str, Any], training: Training) -> None:
     """One trial, in a worker's process."""
-    sent = 0
+    sent, began = 0, time.perf_counter()
 
     def send(message: dict[str, Any], **metrics: float) -> None:
         nonlocal sent
@@ -27,19 +29,31 @@ def train_trial(config: dict[str, Any], training: Training) -> None:
         send({"run": to_json(run)})
 
     def on_epoch(epoch: int, value: float, points: Mapping[Key, Point]) -> None:
+        if epoch <= config["told"]:
+            return
         listed = [(rate, seed, asdict(point)) for (rate, seed), point in points.items()]
         send({"points": listed}, epoch=epoch, value=value)
+
+    def on_rung(epoch: int, value: float) -> None:
+        send({"rung": epoch, "seconds": time.perf_counter() - began}, value=value)
+
+    def say(line: str) -> None:
+        send({"say": line})
 
     finished = tuple(run_from_json(run) for run in json.loads(config["runs"]))
     seeds, rate, budget, task, rates = json.loads(config["again"])
     gated, again = not config["baseline"], (tuple(seeds), rate, budget, task, tuple(rates))
-    job = Job(config["expression"], gated, finished, *again)
+    own = config["checkpoints"], config["promoted"]
+    job = Job(config["expression"], gated, finished, *again, *own)
     if config["alone"]:
         training = replace(training, at_once=1)
     try:
         prepare(training_for(training, job))  # no candidate is to blame for what this takes
         send({"begun": True})
-        outcome = train_candidate(training, job, on_run, on_epoch)
+        outcome = train_candidate(training, job, on_run, on_epoch, say, on_rung)
+    except Paused:
+        send({"paused": True})
+        return
     except TaskError as error:
         send({"stop": error.problems})
         return
