@@ -17,7 +17,17 @@ from search.language.parser import parse
 from search.space.grammar import Grammar
 
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-SAMPLERS = ("tpe", "random", "qmc", "gp", "cmaes", "nsgaii", "bruteforce")
+SAMPLERS = (
+    "tpe",
+    "random",
+    "qmc",
+    "gp",
+    "cmaes",
+    "nsgaii",
+    "bruteforce",
+    "evolution",
+    "behaviour",
+)
 ONE_OBJECTIVE = ("cmaes",)
 """Samplers that refuse several objectives (Optuna 5.0)."""
 OBJECTIVES = ("score", "loss", "cost")
