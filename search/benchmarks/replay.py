@@ -8,7 +8,6 @@ the whole search, at the best rate by those. What is counted is the truth: the m
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from numpy.typing import NDArray
 from search.benchmarks.ranking import best_rates, top_count, values
 from search.benchmarks.table import Row, Table
 from search.database import open_in_memory
-from search.decisions import Log
 from search.language.expression import Expression
 from search.language.fingerprint import fingerprint
 from search.proposals import Proposals
@@ -131,8 +129,7 @@ def _study(ground: Ground, sampler: str, seed: int, conditions: Conditions) -> S
         search=settings,
         source=Path(f"{header.name}.yaml"),
     )
-    database, nowhere = open_in_memory(space, header.maximize), Log(Path(os.devnull))
-    return Study(space, database, header.larger_is_better, nowhere)
+    return Study(space, open_in_memory(space, header.maximize), header.larger_is_better)
 
 
 def _gate(ground: Ground, expression: Expression) -> Refusal | None:
