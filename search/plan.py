@@ -96,8 +96,10 @@ class Plan:
         )
 
 
-def make_plan(space: Space, training: Training) -> Plan:
+def make_plan(space: Space, training: Training, concurrent: int | None = None) -> Plan:
     """The plan of a space; trains one run to time it.
+
+    concurrent: how many trials run at once; None: what this machine lets.
 
     Raises:
         StudyError: this machine cannot run a single trial.
@@ -110,7 +112,8 @@ def make_plan(space: Space, training: Training) -> Plan:
         baselines=len(space.baselines),
         rates=len(space.learning_rate.grid),
         seeds=len(space.seeds),
-        concurrent=concurrency(space.resources, available_cpus(), torch.cuda.device_count()),
+        concurrent=concurrent
+        or concurrency(space.resources, available_cpus(), torch.cuda.device_count()),
         run_seconds=timed_run(training),
         batching=planned(training, space.batching, None)[1],
         placebos=space.placebos,
@@ -138,19 +141,33 @@ def concurrency(resources: Resources, cpus: float, gpus: float) -> int:
     Raises:
         StudyError: not even one.
     """
-    problems, most = [], [resources.max_concurrent or math.inf]
-    for name, wanted, there in (("cpu", resources.cpu, cpus), ("gpu", resources.gpu, gpus)):
-        if wanted > there:
-            problems.append(
-                f"resources.{name}: a trial asks for {wanted:g}, and there are {there:g};"
-                " expected at most that"
-            )
-        elif wanted:
-            # A hair above, for 3 × 0.1 / 0.1 is 2.99….
-            most.append(math.floor(there / wanted + 1e-9))
+    wanted = (("cpu", resources.cpu, cpus), ("gpu", resources.gpu, gpus))
+    problems = [
+        f"resources.{name}: a trial asks for {asked:g}, and there are {there:g};"
+        " expected at most that"
+        for name, asked, there in wanted
+        if asked > there
+    ]
     if problems:
         raise StudyError(*problems)
-    return int(min(most))
+    return int(min(slots(resources, cpus, gpus), resources.max_concurrent or math.inf))
+
+
+def slots(resources: Resources, cpus: float, gpus: float) -> int:
+    """How many trials fit on one node.
+
+    A share of a GPU is of one GPU: two that have 0.4 left each take no third trial of 0.4.
+
+    >>> slots(Resources(cpu=1, gpu=0.4), cpus=16, gpus=2)
+    4
+    """
+    # A hair above, for 3 × 0.1 / 0.1 is 2.99….
+    most = [math.floor(cpus / resources.cpu + 1e-9)]
+    if 0 < resources.gpu < 1:
+        most.append(math.floor(1 / resources.gpu + 1e-9) * math.floor(gpus))
+    elif resources.gpu:
+        most.append(math.floor(gpus / resources.gpu + 1e-9))
+    return min(most)
 
 
 def candidates(grammar: Grammar | None) -> str:

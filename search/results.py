@@ -30,6 +30,21 @@ from search.space.settings import Space
 from search.tasks.task import Task, options_with, recipe_with
 
 LOCK = "study.lock"
+JOB_FOLDER = "working_dir_files"
+"""Under a folder of this name Ray unpacks what `ray job submit --working-dir` sends."""
+
+
+def lasting(results: Path, here: Path | None = None, home: Path | None = None) -> Path:
+    """Where results are kept: as given, but never in the working directory of a Ray job, which is
+    thrown away when the job has ended; there, relative to `~/activation-search`.
+
+    >>> lasting(Path("results"), Path("/tmp/ray/s/runtime_resources/working_dir_files/_ray_pkg_1"))
+    ... # doctest: +ELLIPSIS
+    PosixPath('.../activation-search/results')
+    """
+    if JOB_FOLDER not in (here or Path.cwd()).parts:
+        return results
+    return (home or Path.home()) / "activation-search" / results
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -23,11 +24,15 @@ from search.study import Study, open_study, read_trials
 from search.summary import print_summary
 from search.tasks.task import Task, recipe_with
 from search.training.candidate import task_of, training_of
-from search.training.planner import CHOICE, planned
+from search.training.planner import CHOICE, measured, planned
 
 
-def run_session(space: Space, results: Path, fresh: bool, console: Console) -> None:
+def run_session(
+    space: Space, results: Path, fresh: bool, console: Console, address: str | None = None
+) -> None:
     """Begin or go on with the study of `space` in `results`, and write its report.
+
+    address: of a Ray cluster to train on; None: RAY_ADDRESS, or this machine.
 
     Raises:
         SearchError: in the user's words.
@@ -39,7 +44,7 @@ def run_session(space: Space, results: Path, fresh: bool, console: Console) -> N
     with claimed(folder):
         study = open_study(folder, space, task.maximize)
         try:
-            why = train(study, task, folder, console)
+            why = train(study, task, folder, console, address)
         finally:
             study.close()
         console.print(f"{space.name}: {why}", markup=False, highlight=False)
@@ -47,12 +52,14 @@ def run_session(space: Space, results: Path, fresh: bool, console: Console) -> N
         print_summary(console, trials, settings, write_report(folder, trials, settings))
 
 
-def train(study: Study, task: Task, folder: Path, console: Console) -> str:
+def train(
+    study: Study, task: Task, folder: Path, console: Console, address: str | None = None
+) -> str:
     """Train what is missing; why nothing more is."""
     space = study.space
     if study.is_complete():
         return study.exhausted or f"complete, {study.trained()} candidates; a report is written"
-    from search.tuner import run_search  # Ray takes 2 s to import, and not all need it
+    from search.tuner import on_a_worker, run_search  # Ray takes 2 s, and not all need it
 
     goal = Goal(
         name=space.name,
@@ -64,7 +71,13 @@ def train(study: Study, task: Task, folder: Path, console: Console) -> str:
         finalists=most_finalists(space),
     )
     epochs = recipe_with(task.recipe, space.recipe).epochs
-    training, choice = planned(training_of(space, task), space.batching, folder / CHOICE)
+    address = address or os.environ.get("RAY_ADDRESS")
+    training, choice = planned(
+        training_of(space, task),
+        space.batching,
+        folder / CHOICE,
+        partial(on_a_worker, space, address, measured) if address else measured,
+    )
     line = f"{space.name}: batching: {choice.words}"
     console.print(line, markup=False, highlight=False, soft_wrap=True)
     if training.device == "cpu":  # together: 25 ms a formula, where each worker alone takes 150
@@ -78,6 +91,7 @@ def train(study: Study, task: Task, folder: Path, console: Console) -> str:
             goal,
             partial(display, console),
             gate_before_training,
+            address,
         )
 
 
@@ -88,10 +102,15 @@ def baseline_formulas(space: Space, at_once: int) -> list[Expression]:
     return list(dict.fromkeys([*own, *forms]))
 
 
-def print_plan(space: Space, results: Path, console: Console) -> None:
+def print_plan(space: Space, results: Path, console: Console, address: str | None = None) -> None:
     """What `run_session` would do, and for how long."""
-    task = task_of(space)
-    plan = make_plan(space, training_of(space, task))
+    training = training_of(space, task_of(space))
+    if address or os.environ.get("RAY_ADDRESS"):
+        from search.tuner import plan_on_a_cluster
+
+        plan = plan_on_a_cluster(space, address, training)
+    else:
+        plan = make_plan(space, training)
     for line in plan.lines():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     folder = results / space.name

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -134,23 +134,35 @@ CHOICE = "batching.json"
 """The file in a study's folder."""
 
 
-def planned(training: Training, wanted: int | None, path: Path | None) -> tuple[Training, Choice]:
-    """The training with its runs batched as `wanted` (see `Space.batching`), and the choice.
-
-    path: where a measured choice is kept; None: it is measured now.
-    """
-    if wanted is not None:
-        return replace(training, at_once=wanted), Choice(wanted, reason="as the space file says")
+def measured(training: Training) -> Choice:
+    """The fastest way to train, measured now and here."""
     threads = torch.get_num_threads()
     torch.set_num_threads(training.threads)
     try:
-        choice = _kept(path, training)
+        return plan_batching(prepare(training), training.grid)
     finally:
         torch.set_num_threads(threads)
+
+
+def planned(
+    training: Training,
+    wanted: int | None,
+    path: Path | None,
+    measure: Callable[[Training], Choice] = measured,
+) -> tuple[Training, Choice]:
+    """The training with its runs batched as `wanted` (see `Space.batching`), and the choice.
+
+    Args:
+        path: where a measured choice is kept; None: it is measured now.
+        measure: takes the measurement, where it is not to be taken here.
+    """
+    if wanted is not None:
+        return replace(training, at_once=wanted), Choice(wanted, reason="as the space file says")
+    choice = _kept(path, training, measure)
     return replace(training, at_once=choice.at_once), choice
 
 
-def _kept(path: Path | None, training: Training) -> Choice:
+def _kept(path: Path | None, training: Training, measure: Callable[[Training], Choice]) -> Choice:
     """The choice in the file, if it was made for the same training on the same machine; else a new
     one, written there."""
     here = environment()
@@ -158,10 +170,10 @@ def _kept(path: Path | None, training: Training) -> Choice:
         "training": repr(replace(training, folder=Path(), data_root=None)),
         **{name: here[name] for name in ("cpu", "cpus", "gpu")},
     }
-    about |= {"torch": torch.__version__}
+    about |= {"torch": torch.__version__} | ({} if measure is measured else {"cluster": True})
     if path is not None and (found := _read(path, about)):
         return found
-    choice = plan_batching(prepare(training), training.grid)
+    choice = measure(training)
     if path is not None:
         text = json.dumps({"for": about, "choice": asdict(choice)}, indent=1)
         path.write_text(text + "\n", encoding="utf-8")

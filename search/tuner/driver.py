@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ class Driver(Unsaved, Searcher):
         goal: Goal,
         display: Display,
         asked: list[int],
+        capacity: Callable[[], int] = lambda: sys.maxsize,
     ):
         super().__init__()
         self.study = study
@@ -45,6 +47,8 @@ class Driver(Unsaved, Searcher):
         self.goal = goal
         self.display = display
         self.asked = asked
+        self.capacity = capacity
+        self.live: set[str] = set()
         self.launched: dict[str, Launch] = {}
         self.heard: dict[str, int] = {}
         self.epochs: dict[str, int] = {}
@@ -52,9 +56,10 @@ class Driver(Unsaved, Searcher):
         self.show()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        launch = self._safely(self.proposals.next)
+        launch = self._safely(self.proposals.next) if self._has_room() else None
         if launch is None:
             return Searcher.FINISHED if self.proposals.ended or self.error else None
+        self.live.add(trial_id)
         self.launched[trial_id] = launch
         self.show()
         return {
@@ -65,12 +70,20 @@ class Driver(Unsaved, Searcher):
             "runs": json.dumps([to_json(run) for run in launch.runs]),
         }
 
+    def _has_room(self) -> bool:
+        """Whether one more trial may be under way; Tune's own limit cannot follow a cluster."""
+        room = self._safely(self.capacity) or 0
+        if room and room != self.goal.concurrent:
+            self.goal = replace(self.goal, concurrent=room)
+        return len(self.live) < room
+
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         self._safely(lambda: self._hear(trial_id, result))
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
+        self.live.discard(trial_id)
         if not error:  # of an error `on_error` hears, with its text
             self._safely(lambda: self._ended(trial_id, result or {}))
 

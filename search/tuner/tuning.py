@@ -6,18 +6,20 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
+import ray
 from ray import tune
 
 from search.errors import SearchError, StudyError
 from search.plan import concurrency
 from search.progress import Display, Goal
 from search.proposals import Gate, Proposals
+from search.space.settings import Space
 from search.stopping import Stopped, stop_signals
 from search.study import Study
 from search.training.candidate import Training
-from search.tuner.cluster import running_ray
+from search.tuner.capacity import Capacity
+from search.tuner.cluster import Cluster, running_ray
 from search.tuner.driver import Check, Driver, Errors
 from search.tuner.early_stopping import early_stopping
 from search.tuner.worker import train_trial
@@ -30,6 +32,7 @@ def run_search(
     goal: Goal,
     show: Callable[[Goal], Display],
     gate: Gate | None = None,
+    address: str | None = None,
 ) -> str:
     """Train what the study still wants; returns why nothing more is to be done.
 
@@ -38,6 +41,7 @@ def run_search(
         epochs: of one run, for early stopping.
         show: makes the display.
         gate: tells what is not worth training.
+        address: of a Ray cluster to join; None: RAY_ADDRESS, or a Ray of its own.
 
     Raises:
         StudyError: the machine lacks the resources, the study cannot be written, or all fails.
@@ -46,13 +50,13 @@ def run_search(
     """
     with ExitStack() as stack:
         display = stack.enter_context(show(goal))
-        folder, cpus, gpus = stack.enter_context(running_ray())
-        concurrent = concurrency(study.space.resources, cpus, gpus)
-        goal = replace(goal, concurrent=concurrent)
+        cluster = stack.enter_context(running_ray(study.space, address))
+        capacity = _capacity(study.space, cluster)
+        goal = replace(goal, concurrent=capacity())
         asked = stack.enter_context(stop_signals())
-        driver = Driver(study, Proposals(study, gate), goal, display, asked)
+        driver = Driver(study, Proposals(study, gate), goal, display, asked, capacity)
         try:
-            _tuner(driver, training, epochs, concurrent, folder).fit()
+            _tuner(driver, training, epochs, cluster).fit()
             study.accept_failures()
         except (Stopped, SearchError):
             with suppress(StudyError):  # what cannot be written now is released when it goes on
@@ -61,24 +65,31 @@ def run_search(
         return driver.proposals.ended
 
 
-def _tuner(
-    driver: Driver, training: Training, epochs: int, concurrent: int, folder: Path
-) -> tune.Tuner:
+def _capacity(space: Space, cluster: Cluster) -> Callable[[], int]:
+    """How many trials may be under way: a number on one machine, by its nodes on a cluster."""
+    if not cluster.own:
+        return Capacity(space.resources, cluster.driver)
+    found = ray.cluster_resources()
+    most = concurrency(space.resources, found.get("CPU", 0.0), found.get("GPU", 0.0))
+    return lambda: most
+
+
+def _tuner(driver: Driver, training: Training, epochs: int, cluster: Cluster) -> tune.Tuner:
     resources = driver.study.space.resources
     wanted = {"cpu": resources.cpu} | ({"gpu": resources.gpu} if resources.gpu else {})
+    trainable = partial(train_trial, training=training, origin=cluster.origin)
     return tune.Tuner(
-        tune.with_resources(partial(train_trial, training=training), wanted),
+        tune.with_resources(trainable, wanted),
         tune_config=tune.TuneConfig(
             search_alg=driver,
             scheduler=early_stopping(driver.study.space.search.stopping, training, epochs),
             num_samples=-1,
-            max_concurrent_trials=concurrent,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
             name="trials",
-            storage_path=str(folder),
+            storage_path=str(cluster.folder),
             stop=Check(driver),
             callbacks=[Errors(driver)],
             failure_config=tune.FailureConfig(max_failures=0),

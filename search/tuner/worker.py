@@ -12,11 +12,13 @@ from ray import tune
 from search.errors import TaskError
 from search.records import Key, Point, Run, run_from_json, to_json
 from search.training.candidate import Job, Training, train_candidate
+from search.tuner.shipping import Origin
 
 
-def train_trial(config: dict[str, Any], training: Training) -> None:
+def train_trial(config: dict[str, Any], training: Training, origin: Origin) -> None:
     """One trial, in a worker's process."""
     sent = 0
+    origin.settle()
 
     def send(message: dict[str, Any], **metrics: float) -> None:
         nonlocal sent
@@ -32,11 +34,12 @@ def train_trial(config: dict[str, Any], training: Training) -> None:
 
     finished = tuple(run_from_json(run) for run in json.loads(config["runs"]))
     seeds, rate, budget, task = json.loads(config["again"])
+    task = origin.task(task, training.folder)
     gated = not config["baseline"]
     job = Job(config["expression"], gated, finished, tuple(seeds), rate, budget, task)
     send({"begun": True})
     try:
-        outcome = train_candidate(training, job, on_run, on_epoch)
+        outcome = train_candidate(origin.here(training), job, on_run, on_epoch)
     except TaskError as error:
         send({"stop": error.problems})
         return

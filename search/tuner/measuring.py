@@ -1,0 +1,56 @@
+"""What is measured on a cluster before a search: on a node where trials will run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from search.errors import SearchError, StudyError
+from search.plan import Plan, make_plan
+from search.space.settings import Space
+from search.training.candidate import Training, error_line
+from search.tuner.capacity import Capacity
+from search.tuner.cluster import Cluster, running_ray
+from search.tuner.shipping import Origin
+
+T = TypeVar("T")
+
+
+def on_a_worker(
+    space: Space, address: str | None, measure: Callable[[Training], T], training: Training
+) -> T:
+    """What `measure` says of the training on a node with room for a trial: the driver's own may
+    have another processor, and no GPU."""
+    with running_ray(space, address) as cluster:
+        return _there(cluster, space, partial(_settled, measure, training))
+
+
+def plan_on_a_cluster(space: Space, address: str | None, training: Training) -> Plan:
+    """The plan of a search on a cluster, by its room for trials now and a run timed there."""
+    with running_ray(space, address) as cluster:
+        room = Capacity(space.resources, cluster.driver)()
+        measure = partial(make_plan, space, concurrent=room)
+        return _there(cluster, space, partial(_settled, measure, training))
+
+
+def _there(cluster: Cluster, space: Space, act: Callable[[Origin], T]) -> T:
+    """Act on a node with room for a trial; a mistake of the user's comes back as it is."""
+    wanted = space.resources
+    remote = ray.remote(num_cpus=wanted.cpu, num_gpus=wanted.gpu, max_retries=0)(act)
+    try:
+        return ray.get(remote.remote(cluster.origin))
+    except RayTaskError as error:
+        if isinstance(error.cause, SearchError):
+            raise error.cause from None
+        raise StudyError(f"{space.name}: measuring failed: {error_line(error.cause)}") from error
+    except RayError as error:
+        raise StudyError(f"{space.name}: measuring failed: {error_line(error)}") from error
+
+
+def _settled(measure: Callable[[Training], T], training: Training, origin: Origin) -> T:
+    origin.settle()
+    return measure(origin.here(training))
