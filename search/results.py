@@ -1,6 +1,6 @@
 """The folder of a study, `results/<name>`: who may write it, and what stands beside the database.
 
-study.db                the trials
+study.db                the trials; with `storage` in the space, storage.json tells where they are
 space.yaml              the space, every default filled in
 batching.json           how many runs train at once, and the timings behind that
 environment.json        what was measured, on what machine, when

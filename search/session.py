@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from search.database import DATABASE
 from search.figures.report import write_report
 from search.figures.settings import settings_from_folder
 from search.kernels.abreast import forms_abreast
@@ -20,6 +19,7 @@ from search.progress import TOLD, Goal, display
 from search.protocol import gate_before_training
 from search.results import claimed, session_recorded, set_aside
 from search.space.settings import Space
+from search.storage import has_study
 from search.study import Study, open_study, read_trials
 from search.summary import print_summary
 from search.tasks.task import Task, recipe_with
@@ -42,7 +42,7 @@ def run_session(
     if fresh and (aside := set_aside(folder)):
         console.print(f"earlier results: {aside}", markup=False, highlight=False)
     with claimed(folder):
-        study = open_study(folder, space, task.maximize)
+        study = open_study(folder, space, task.maximize, fresh)
         try:
             why = train(study, task, folder, console, address)
         finally:
@@ -114,7 +114,7 @@ def print_plan(space: Space, results: Path, console: Console, address: str | Non
     for line in plan.lines():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     folder = results / space.name
-    if (folder / DATABASE).is_file():
+    if has_study(folder):
         ended = [trial for trial in read_trials(folder) if trial.state in TOLD]
         told = f"so far       {len(ended)} trials have ended in {folder}; the plan counts them"
         console.print(told, markup=False, highlight=False, soft_wrap=True)

@@ -38,7 +38,6 @@ from search.database import (
     run_attributes,
     run_key,
     runs_of,
-    storage_errors,
     values_of,
 )
 from search.entering import enter_baselines, enter_finalist, enter_placebos, entered_seeds
@@ -48,6 +47,7 @@ from search.language.fingerprint import fingerprint
 from search.records import Origin, Point, Run, Trial, to_json
 from search.space.grammar import Candidate
 from search.space.settings import Space
+from search.storage import storage_errors
 
 __all__ = ["Launch", "Proposal", "Study", "open_study", "read_trials"]
 
@@ -382,19 +382,21 @@ class Study:
 
     def storage_errors(self) -> AbstractContextManager[None]:
         """In it, what the database refuses is a StudyError of one line."""
-        return storage_errors(self._database.path)
+        return storage_errors(self._database.place)
 
     def close(self) -> None:
         """Leave one file behind."""
         self._database.close()
 
 
-def open_study(folder: Path, space: Space, maximize: bool) -> Study:
-    """The study of `space` in `folder`, begun or gone on with.
+def open_study(folder: Path, space: Space, maximize: bool, fresh: bool = False) -> Study:
+    """The study of `space` whose results are in `folder`, begun or gone on with.
+
+    fresh: begin anew, where a server has such a study already.
 
     Raises:
         StudyError: the folder has another study, or its database cannot be used.
     """
-    database = open_database(folder, space, maximize)
-    with storage_errors(database.path):
+    database = open_database(folder, space, maximize, fresh)
+    with storage_errors(database.place):
         return Study(space, database, maximize)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -176,6 +177,21 @@ def read_batching(fields: Fields) -> int | None:
         return value.data
     fields.wrong("batching", "auto, off, or a whole number ≥ 1")
     return None
+
+
+def read_storage(fields: Fields) -> str | None:
+    """The URL of a database server; no message repeats it, as it may hold a password."""
+    value = fields.values.get("storage")
+    if value is None or value.data is None:
+        return None
+    from search.storage import url_problem  # here, since that needs Optuna
+
+    text = value.text.strip() if not isinstance(value.data, dict | list) else ""
+    if problem := url_problem(text):
+        place = replace(value.place, text=value.place.text.partition("=")[0])  # of --set
+        fields.problems.add(place, f"storage: {problem}")
+        return None
+    return text
 
 
 def read_search(

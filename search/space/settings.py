@@ -109,6 +109,8 @@ class Space:
     batching: int | None = None
     """At most how many runs train in one program; 1 is off, None chooses by measuring."""
     data_root: str | None = None
+    storage: str | None = None
+    """The URL of the database server that keeps the trials; None: a file among the results."""
     source: Path = field(default=Path("space.yaml"), compare=False)
     """The file it was read from."""
 
@@ -126,11 +128,12 @@ class Space:
     def definition(self) -> dict[str, Any]:
         """What identifies the study, as JSON values: a change of it is another study.
 
-        The number of trials, finalists, placebos, the resources, the device, the batching and where
-        the data lie are left out.
+        The number of trials, finalists, placebos, the resources, the device, the batching, where
+        the data lie and where the trials are kept are left out.
         """
         kept = self.resolved()
-        for key in ("finalists", "placebos", "resources", "device", "batching", "data_root"):
+        left_out = ("finalists", "placebos", "resources", "device", "batching", "data_root")
+        for key in (*left_out, "storage"):
             del kept[key]
         kept["search"] = {k: v for k, v in kept["search"].items() if k != "trials"}
         # The first rule is the start, and the order of keys is lost in a comparison of mappings.
@@ -157,6 +160,7 @@ class Space:
             "device": self.device,
             "batching": {None: "auto", 1: "off"}.get(self.batching, self.batching),
             "data_root": self.data_root,
+            "storage": self.storage,
         }
 
     def _written(self, name: str) -> str | dict[str, str]:

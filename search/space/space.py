@@ -23,6 +23,7 @@ from search.space.sections import (
     read_resources,
     read_search,
     read_seeds,
+    read_storage,
 )
 from search.space.settings import DEVICES, STUDY_NAME, Space
 from search.space.task_section import read_task
@@ -46,6 +47,7 @@ KEYS = (
     "gates",
     "device",
     "batching",
+    "storage",
 )
 # Where a key belongs that stands at the top of the file by mistake.
 _ELSEWHERE = (
@@ -113,6 +115,7 @@ def _space(fields: Fields, path: Path, problems: Problems) -> Space | None:
         "device": fields.word("device", DEVICES, "auto"),
         "batching": read_batching(fields),
         "data_root": None if fields.is_null("data_root") else fields.text("data_root"),
+        "storage": read_storage(fields),
     }
     if name is None or task_name is None or rates is None:
         return None
