@@ -10,8 +10,8 @@ learn from them.
 Each trial is one of Optuna's, with user attributes:
 
     candidate           what was launched: origin, name, expression, fingerprint, who proposed it;
-                        of a finalist the trial, rate, budget, task and seeds, of a placebo its
-                        seeds
+                        of a finalist the trial, rate, budget, task, seeds and further rates,
+                        of a placebo its seeds
     run <rate> <seed>   the record of a run, written when the run ends
     record              the trial's own record, written just before Optuna is told its end
     continued           set when the trial goes on in a later one
@@ -202,6 +202,7 @@ def launched(number: int, candidate: Mapping[str, Any]) -> Trial:
         budget=candidate.get("budget", 1.0),
         task=candidate.get("task", ""),
         seeds=tuple(candidate.get("seeds", ())),
+        rates=tuple(candidate.get("rates", ())),
     )
 
 

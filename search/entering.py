@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 
 from search.database import Database, candidate_attribute, launched
-from search.finalists import Entry, own_seeds, placebo_name
+from search.finalists import Entered, Entry, own_seeds, placebo_name
 from search.language.fingerprint import fingerprint
 from search.language.parser import parse
 from search.records import Origin
@@ -52,14 +52,15 @@ def enter_finalist(entry: Entry, database: Database) -> None:
     )
     kept |= {"of": trial.number, "rate": None if entry.task else trial.best_rate}
     kept |= {"seeds": entry.seeds, "budget": entry.budget, "task": entry.task}
+    kept |= {"rates": entry.rates}
     database.baselines.enqueue_trial({}, user_attrs={"candidate": kept})
 
 
-def entered_seeds(database: Database) -> dict[tuple[int, float, str], set[int]]:
-    """The seeds of all finalists so far, by the trial they are of, their budget and task."""
-    entered: dict[tuple[int, float, str], set[int]] = {}
+def entered_seeds(database: Database) -> dict[Entered, set[int]]:
+    """The seeds of all finalists so far."""
+    entered: dict[Entered, set[int]] = {}
     for kept in _of(database.baselines, "finalist"):
-        key = kept["of"], kept["budget"], kept["task"]
+        key = Entered(kept["of"], kept["budget"], kept["task"], bool(kept.get("rates")))
         entered.setdefault(key, set()).update(kept["seeds"])
     return entered
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, islice, product
+from typing import NamedTuple
 
 from search.records import Run, Trial
 from search.space.settings import Finalists
@@ -33,6 +34,18 @@ class Entry:
     budget: float
     task: str = ""
     """Another than the search's."""
+    rates: tuple[float, ...] = ()
+    """Those beside the frozen one, for a heatmap."""
+
+
+class Entered(NamedTuple):
+    """What the finalists of one trial are told apart by."""
+
+    of: int
+    budget: float
+    task: str
+    swept: bool = False
+    """Whether it is the one at the further rates."""
 
 
 def fresh_seeds(number: int, searched: Collection[int]) -> tuple[int, ...]:
@@ -81,23 +94,37 @@ def entries(
     trials: Iterable[Trial],
     settings: Finalists,
     searched: Collection[int],
-    entered: Mapping[tuple[int, float, str], Collection[int]],
+    entered: Mapping[Entered, Collection[int]],
     maximize: bool,
 ) -> list[Entry]:
     """What is still to be entered.
 
     Args:
         searched: the seeds of the search.
-        entered: the seeds that have been entered, by the trial's number, the budget and the task.
+        entered: the seeds that have been entered.
     """
     wanted = fresh_seeds(settings.seeds, searched)
-    found = []
-    for task, trial in product(("", *settings.tasks), chosen(trials, settings.k, maximize)):
-        known = entered.get((trial.number, settings.budget, task), ())
-        missing = tuple(seed for seed in own_seeds(trial, wanted) if seed not in known)
-        if missing and not (task and trial.origin == "placebo"):
-            found.append(Entry(trial, missing, settings.budget, task))
-    return found
+    again = chosen(trials, settings.k, maximize)
+    audited = [trial for trial in again if trial.origin != "placebo"]
+    every = [Entry(trial, wanted, settings.budget) for trial in again]
+    for task, trial in product(settings.tasks, audited):
+        every.append(Entry(trial, wanted, settings.budget, task))
+    for trial in audited if settings.sweep else ():
+        if rates := other_rates(trial):
+            every.append(Entry(trial, wanted, settings.budget, rates=rates))
+    missing = (replace(each, seeds=_missing(each, entered)) for each in every)
+    return [each for each in missing if each.seeds]
+
+
+def _missing(entry: Entry, entered: Mapping[Entered, Collection[int]]) -> tuple[int, ...]:
+    key = Entered(entry.trial.number, entry.budget, entry.task, bool(entry.rates))
+    known = entered.get(key, ())
+    return tuple(seed for seed in own_seeds(entry.trial, entry.seeds) if seed not in known)
+
+
+def other_rates(trial: Trial) -> tuple[float, ...]:
+    """The rates that the search tried beside the best, ascending."""
+    return tuple(sorted({run.learning_rate for run in trial.runs} - {trial.best_rate}))
 
 
 def with_finals(trials: Sequence[Trial]) -> list[Trial]:
@@ -162,7 +189,7 @@ def latest_budget(trials: Iterable[Trial]) -> float:
 
 def final_of(trial: Trial, budget: float, task: str = "") -> Final | None:
     """The runs on fresh seeds of one length on one task; None when there is no such finalist."""
-    finals = [final for final in trial.finals if (final.budget, final.task) == (budget, task)]
+    finals = _finals(trial, budget, task, swept=False)
     if not finals:
         return None
     shift = own_seeds(trial, [0])[0]
@@ -174,6 +201,23 @@ def final_of(trial: Trial, budget: float, task: str = "") -> Final | None:
         running=any(final.state == "running" for final in finals),
         failure=failed[0] if failed else "",
     )
+
+
+def fresh_runs(trial: Trial, budget: float) -> tuple[Run, ...]:
+    """The runs on fresh seeds at every rate, scored on the test split; none where it was not swept.
+
+    What a heatmap shows: the claims are made of the frozen rate alone.
+    """
+    swept = _finals(trial, budget, "", swept=True)
+    if not swept:
+        return ()
+    finals = [*_finals(trial, budget, "", swept=False), *swept]
+    return tuple(replace(run, score=run.test) for final in finals for run in _fresh_runs(final))
+
+
+def _finals(trial: Trial, budget: float, task: str, swept: bool) -> list[Trial]:
+    wanted = (budget, task, swept)
+    return [f for f in trial.finals if (f.budget, f.task, bool(f.rates)) == wanted]
 
 
 def _fresh_runs(final: Trial) -> list[Run]:

@@ -58,6 +58,13 @@ def no_orphans(folder: Path) -> Iterator[Callable[[], None]]:
         watcher.communicate()
 
 
+def started_at(pid: int) -> str:
+    """`pid:start time` of a process, which no other process ever has; Linux only."""
+    # The name, in brackets, may hold spaces and brackets itself.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return f"{pid}:{fields[19]}"
+
+
 def descendants(ancestor: int) -> list[str]:
     """`pid:start time` of every process that descends from `ancestor`; empty without /proc."""
     parents: dict[int, int] = {}

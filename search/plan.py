@@ -49,6 +49,8 @@ class Plan:
     """Length of a finalist's run, in runs of the search."""
     tasks: tuple[str, ...] = ()
     """Further ones that finalists are trained on."""
+    swept: int = 0
+    """Finalists that are trained at every rate."""
 
     @property
     def searched(self) -> int:
@@ -64,10 +66,14 @@ class Plan:
     def seconds(self) -> float:
         """Until the end, with one extended rate for every second trial."""
         runs = self.runs + 0.5 * self.searched * self.seeds
-        runs += self.finalists * self.fresh_seeds * self.budget
-        trials = self.searched + self.finalists
+        runs += self._fresh_runs * self.budget
+        trials = self.searched + self.finalists + self.swept
         run_seconds = self.run_seconds / self.batching.gain
         return START + (runs * run_seconds + trials * PER_TRIAL) / self.concurrent
+
+    @property
+    def _fresh_runs(self) -> int:
+        return (self.finalists + self.swept * (self.rates - 1)) * self.fresh_seeds
 
     def lines(self) -> list[str]:
         """The plan in words."""
@@ -89,9 +95,10 @@ class Plan:
             return "none: nothing is trained again on fresh seeds"
         further = f"; the time is as on this task for {', '.join(self.tasks)}, and a sweep there"
         length = "" if self.budget == 1 else f", {self.budget:g} times as long"
+        other = f", {self.swept} of them at the other rates too" if self.swept else ""
         return (
             f"{self.finalists}, each with {self.fresh_seeds} fresh seeds at its own best"
-            f" rate{length}: {self.finalists * self.fresh_seeds} runs, scored on the test split"
+            f" rate{other}{length}: {self._fresh_runs} runs, scored on the test split"
             f"{further if self.tasks else ''}"
         )
 
@@ -121,6 +128,7 @@ def make_plan(space: Space, training: Training, concurrent: int | None = None) -
         fresh_seeds=finalists.seeds if finalists else 0,
         budget=finalists.budget if finalists else 1.0,
         tasks=finalists.tasks if finalists else (),
+        swept=most_swept(space),
     )
 
 
@@ -130,6 +138,13 @@ def most_finalists(space: Space) -> int:
         return 0
     own = min(space.finalists.k, _trials(space)) + len(space.baselines)
     return own * (1 + len(space.finalists.tasks)) + space.placebos
+
+
+def most_swept(space: Space) -> int:
+    """How many of them are trained at the other rates too."""
+    if space.finalists is None or not space.finalists.sweep:
+        return 0
+    return min(space.finalists.k, _trials(space)) + len(space.baselines)
 
 
 def concurrency(resources: Resources, cpus: float, gpus: float) -> int:

@@ -82,7 +82,7 @@ def standing(trials: Iterable[Trial], goal: Goal) -> Standing:
         states=Counter(t.state for t in trials if t.origin == "search"),
         best=best_of(search, goal.maximize),
         best_baseline=best_of(baselines, goal.maximize),
-        finalists=len({(t.of, t.task) for t in ended if t.origin == "finalist"}),
+        finalists=len({(t.of, t.task, bool(t.rates)) for t in ended if t.origin == "finalist"}),
         placebos=sum(t.origin == "placebo" for t in ended),
         remaining=_remaining(ended, goal),
     )

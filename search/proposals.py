@@ -63,12 +63,12 @@ class Proposals:
         return self._next_finalist() if self.searched else launch
 
     def _next_finalist(self) -> Launch | None:
-        """Finalists are chosen once no score is missing."""
-        if self.space.finalists is not None:
-            if self.study.running():
-                return None
-            if self.study.enter_finalists():
-                return self.study.next_waiting()
+        """Finalists are chosen once no score is missing; and the end is once no worker is left
+        that may die, and whose trial would have to go on."""
+        if self.study.running():
+            return None
+        if self.space.finalists is not None and self.study.enter_finalists():
+            return self.study.next_waiting()
         self.ended = self.searched
         return None
 

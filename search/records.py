@@ -105,6 +105,9 @@ class Trial:
     """Of a finalist: another task than the search's."""
     seeds: tuple[int, ...] = ()
     """Of a finalist or a placebo: the seeds that it is trained with."""
+    rates: tuple[float, ...] = ()
+    """Of a finalist that fills a heatmap: the rates beside the frozen one, of which nothing is
+    claimed."""
     finals: tuple[Trial, ...] = ()
     """The finalists of this trial, as `read_trials` finds them: their `best_rate` is this trial's,
     their seeds are fresh, their score is the mean over the seeds on the test split."""
@@ -148,5 +151,5 @@ def trial_from_json(data: dict[str, Any]) -> Trial:
     runs = tuple(run_from_json(run) for run in data.get("runs", ()))
     numbers = {key: _number(data.get(key)) for key in _TRIAL_NUMBERS}
     finals = tuple(trial_from_json(final) for final in data.get("finals", ()))
-    seeds = tuple(data.get("seeds", ()))
-    return Trial(**{**data, **numbers, "runs": runs, "finals": finals, "seeds": seeds})
+    lists = {name: tuple(data.get(name, ())) for name in ("seeds", "rates")}
+    return Trial(**{**data, **numbers, "runs": runs, "finals": finals, **lists})

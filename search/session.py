@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from search.figures.settings import settings_from_folder
 from search.kernels.abreast import forms_abreast
 from search.kernels.formula import compile_batch
 from search.language.expression import Expression
-from search.plan import make_plan, most_finalists
+from search.plan import make_plan, most_finalists, most_swept
 from search.progress import TOLD, Goal, display
 from search.protocol import gate_before_training
 from search.results import claimed, session_recorded, set_aside
@@ -24,6 +25,7 @@ from search.study import Study, open_study, read_trials
 from search.summary import print_summary
 from search.tasks.task import Task, recipe_with
 from search.training.candidate import task_of, training_of
+from search.training.checkpoints import Keeping
 from search.training.planner import CHOICE, measured, planned
 
 
@@ -68,7 +70,7 @@ def train(
         budget=space.search.trials if space.grammar else 0,
         baselines=len(space.baselines),
         placebos=space.placebos,
-        finalists=most_finalists(space),
+        finalists=most_finalists(space) + most_swept(space),
     )
     epochs = recipe_with(task.recipe, space.recipe).epochs
     address = address or os.environ.get("RAY_ADDRESS")
@@ -78,6 +80,7 @@ def train(
         folder / CHOICE,
         partial(on_a_worker, space, address, measured) if address else measured,
     )
+    training = replace(training, checkpoints=keeping(space, folder, study.name))
     line = f"{space.name}: batching: {choice.words}"
     console.print(line, markup=False, highlight=False, soft_wrap=True)
     if training.device == "cpu":  # together: 25 ms a formula, where each worker alone takes 150
@@ -93,6 +96,16 @@ def train(
             gate_before_training,
             address,
         )
+
+
+def keeping(space: Space, folder: Path, study: str) -> Keeping | None:
+    """Where the checkpoints of the study in `folder` lie, and how often they are written."""
+    wanted = space.checkpoints
+    if wanted is None:
+        return None
+    path = Path(wanted.folder).expanduser()
+    own = path / study if path.is_absolute() else folder / path
+    return Keeping(own.resolve(), wanted.steps, wanted.seconds)
 
 
 def baseline_formulas(space: Space, at_once: int) -> list[Expression]:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -254,6 +254,14 @@ def claim(backend: RDBStorage, place: Place, name: str) -> Connection | None:
     raise StudyError(f"{place}: another search writes study {name}; expected one at a time")
 
 
+_ADVICE = {
+    "database or disk is full": "expected free space; nothing that ended is lost",
+    "database is locked": "another process keeps it; expected that to end",
+    "no such table": "expected the results of a study",
+}
+"""What is to be done about some of the databases' own words."""
+
+
 @contextmanager
 def storage_errors(place: Place) -> Iterator[None]:
     """Tell what the database refuses in one line, without its password."""
@@ -264,4 +272,20 @@ def storage_errors(place: Place) -> Iterator[None]:
         told = " ".join(str(getattr(cause, "orig", None) or cause).split())
         for secret in () if place.file else _password(place.url):
             told = told.replace(secret, "***")
-        raise StudyError(f"{place}: cannot be used: {told}") from error
+        advice = [f"; {text}" for words, text in _ADVICE.items() if words in told]
+        raise StudyError(f"{place}: cannot be used: {told}{''.join(advice)}") from error
+
+
+def same_file(place: Place) -> Callable[[], bool]:
+    """Asks whether a study's file is still the one that it is now: SQLite goes on writing to one
+    that was removed, and all of that would be lost. A server tells so itself."""
+
+    def identity() -> tuple[int, int] | None:
+        try:
+            found = place.file.stat() if place.file else None
+        except OSError:
+            return None
+        return (found.st_dev, found.st_ino) if found else (0, 0)
+
+    now = identity()
+    return lambda: identity() == now

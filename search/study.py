@@ -20,25 +20,22 @@ from typing import Any, Literal
 
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
+from search.continuing import Cause, checkpoints_of, going_on, next_attempt, release, tell
 from search.database import (
     Database,
     candidate_attribute,
     checked,
-    continues,
     count_waiting,
     launched,
     open_database,
     read_trials,
     record_attribute,
     record_number,
-    recorded,
     records,
-    run_attributes,
     run_key,
     runs_of,
-    values_of,
 )
 from search.entering import enter_baselines, enter_finalist, enter_placebos, entered_seeds
 from search.errors import StudyError
@@ -47,12 +44,10 @@ from search.language.fingerprint import fingerprint
 from search.records import Origin, Point, Run, Trial, to_json
 from search.space.grammar import Candidate
 from search.space.settings import Space
-from search.storage import storage_errors
+from search.storage import Place, storage_errors
 
 __all__ = ["Launch", "Proposal", "Study", "open_study", "read_trials"]
 
-ATTEMPTS = 10
-"""How often a trial may be cut off without finishing one more run before it is given up."""
 ALIKE = 3
 """So many failures with one reason, before anything worked, end the search: the task is wrong."""
 TRAINED = ("complete", "pruned", "diverged", "failed")
@@ -78,6 +73,12 @@ class Launch:
     """Of a finalist."""
     task: str = ""
     """Of a finalist: another than the search's."""
+    rates: tuple[float, ...] = ()
+    """Of a finalist: those beside the frozen one, in its place."""
+    alone: bool = False
+    """Whether its worker died the last time: its runs train one by one, to lose one at most."""
+    checkpoints: str = ""
+    """The folder where those of an earlier trial lie that it goes on from, and its own will."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,11 @@ class Study:
         """Optuna's name of the study."""
         return self._database.search.study_name
 
+    @property
+    def place(self) -> Place:
+        """Of its database."""
+        return self._database.place
+
     def existing(self) -> int:
         """How many candidates were ever asked for, whatever became of them."""
         return len(self._database.search.get_trials(deepcopy=False))
@@ -139,6 +145,10 @@ class Study:
             and trial.number not in self._held
             and origin in (None, trial.origin)
         ]
+
+    def checkpoints(self) -> set[str]:
+        """The folders of the checkpoints from which something may go on."""
+        return going_on(self._database)
 
     def is_complete(self) -> bool:
         """Whether nothing is left to train: no sampler is asked to tell."""
@@ -178,7 +188,11 @@ class Study:
     def _pop(self, baselines: bool, study: optuna.Study) -> Launch | None:
         study.sampler = RandomSampler(seed=0)  # draws nothing: every choice is given
         asked = study.ask()
-        number, kept = record_number(baselines, asked.number), asked.user_attrs["candidate"]
+        kept = asked.user_attrs.get("candidate")
+        if kept is None:  # the driver was killed between enqueuing and launching it
+            study.tell(asked.number, state=TrialState.FAIL)
+            return None
+        number = record_number(baselines, asked.number)
         derived = kept["fingerprint"] if baselines else self._derived(asked)
         launch = self._launch(number, asked, kept)
         if derived == kept["fingerprint"]:
@@ -195,7 +209,8 @@ class Study:
         runs = runs_of(asked.user_attrs)
         self._asked[number] = asked
         trial = self.trials[number] = replace(launched(number, kept), runs=runs)
-        own = trial.seeds, trial.best_rate, trial.budget, trial.task
+        own = trial.seeds, trial.best_rate, trial.budget, trial.task, trial.rates
+        own = *own, kept.get("deaths", 0) > 0, checkpoints_of(number, kept)
         return Launch(number, trial.expression, trial.origin, trial.name, runs, *own)
 
     def propose(self, sampler: BaseSampler, by: str) -> Proposal:
@@ -313,11 +328,22 @@ class Study:
 
     def _tell(self, trial: Trial, number: int) -> None:
         study = self._database.baselines if trial.number < 0 else self._database.search
-        if trial.state == "complete":
-            study.tell(number, values_of(trial, self.space.search.objectives))
-        else:
-            state = TrialState.PRUNED if trial.state == "pruned" else TrialState.FAIL
-            study.tell(number, state=state)
+        tell(study, trial, number, self.space.search.objectives)
+
+    def lose(self, number: int, cause: Cause, told: str) -> Trial | None:
+        """A trial's worker died: it waits as a new trial, with its runs.
+
+        Returns:
+            Its record where it was given up instead: it has failed, as `told`.
+        """
+        frozen = self._database.storage.get_trial(self._asked[number]._trial_id)
+        if next_attempt(frozen.user_attrs, cause) is None:
+            return self.finish(number, state="failed", reason=told)
+        release(self._database, self.space.search.objectives, number < 0, frozen, cause)
+        del self._asked[number], self.trials[number]
+        self._curves.pop(number, None)
+        self._waiting[number < 0] += 1
+        return None
 
     # --- beginning and end -----------------------------------------------------------------------
 
@@ -328,42 +354,12 @@ class Study:
             counted: whether this was an attempt of what had begun: not when a user asked for the
                 end, but when the driver was killed, by the candidate perhaps.
         """
+        cause, objectives = "driver" if counted else "asked", self.space.search.objectives
         with self.storage_errors():
             for baselines, study in self._database.studies:
                 for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                    self._release(baselines, study, frozen, counted)
+                    release(self._database, objectives, baselines, frozen, cause)
         self._asked.clear()
-
-    def _release(
-        self, baselines: bool, study: optuna.Study, frozen: FrozenTrial, counted: bool
-    ) -> None:
-        trial = recorded(frozen)
-        if "candidate" not in frozen.user_attrs:  # asked for, never launched
-            study.tell(frozen.number, state=TrialState.FAIL)
-        elif trial is not None:  # ended, and the driver was killed before it told
-            self._tell(trial, frozen.number)
-        else:
-            self._continue_later(baselines, study, frozen, counted)
-
-    def _continue_later(
-        self, baselines: bool, study: optuna.Study, frozen: FrozenTrial, counted: bool
-    ) -> None:
-        kept, runs = frozen.user_attrs["candidate"], run_attributes(frozen.user_attrs)
-        counted = counted and frozen.user_attrs.get("begun", False)
-        attempt = (kept["attempt"] if len(runs) == kept["carried"] else 0) + counted
-        reason = f"driver stopped {ATTEMPTS} times while it ran, and no run finished meanwhile"
-        storage, own = self._database.storage, frozen._trial_id
-        if attempt < ATTEMPTS:
-            reason = "driver stopped; goes on in a later trial"
-            again = {"attempt": attempt, "carried": len(runs), "continues": frozen.number}
-            if not continues(study, frozen.number):
-                attributes = {"candidate": kept | again, **runs}
-                study.enqueue_trial(kept["choices"], user_attrs=attributes)
-            storage.set_trial_user_attr(own, "continued", True)
-        number = record_number(baselines, frozen.number)
-        trial = replace(launched(number, kept), state="failed", reason=reason)
-        storage.set_trial_user_attr(own, "record", record_attribute(trial))
-        self._tell(trial, frozen.number)
 
     def enter_finalists(self) -> int:
         """Let the finalists wait that are chosen by now and not in the study yet; how many."""

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from search.aggregates import interquartile_mean, probability_of_improvement
-from search.calibration import placebo_share, shrinkage
-from search.inference import holm
-from search.ranks import PairTest, cliques, compare_ranks, friedman_test, wilcoxon_p
+from search.statistics.aggregates import interquartile_mean, probability_of_improvement
+from search.statistics.calibration import placebo_share, shrinkage
+from search.statistics.inference import holm
+from search.statistics.ranks import PairTest, cliques, compare_ranks, friedman_test, wilcoxon_p
 
 C45 = np.array(
     [

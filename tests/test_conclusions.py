@@ -12,14 +12,14 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from search.calibration import placebo_share, shrinkage
-from search.comparison import Comparison, Outcomes, compare
 from search.figures import style
 from search.figures.conclusions import conclusions, placebo_text, shrinkage_text
 from search.figures.critical_difference import critical_difference_info, draw_critical_difference
 from search.figures.effects import draw_effects, effects_info
 from search.figures.notation import Scale
-from search.ranks import RankComparison, compare_ranks
+from search.statistics.calibration import placebo_share, shrinkage
+from search.statistics.comparison import Comparison, Outcomes, compare
+from search.statistics.ranks import RankComparison, compare_ranks
 from tests.records_cases import settings
 
 SEEDS = range(10)
@@ -76,8 +76,14 @@ def test_no_difference_is_said_with_the_seeds_that_it_would_take():
     assert text.startswith("#12 is not distinguishable from GELU with 10 seeds (")
     assert text.endswith("; 34 would be needed for an effect of 0.5 sd.")
     small = said(shifted(0.0, 0.003), smallest_gain=1e-6)
-    assert "no feasible number of seeds would find an effect of 0.000" in small
-    assert "6 seeds find an effect of" in said(shifted(0.0, 0.003), smallest_gain=0.03)
+    assert "no feasible number of seeds would find a gain of 0.00 points" in small
+    assert "6 seeds find a gain of 3.00 points" in said(shifted(0.0, 0.003), smallest_gain=0.03)
+
+
+def test_a_gain_that_does_not_matter_is_said_to_be_so():
+    own = shifted(0.004, 0.001)
+    assert "which is less than the 1.00 points that matter" in said(own, smallest_gain=0.01)
+    assert "that matter" not in said(own, smallest_gain=0.001)
 
 
 @pytest.mark.parametrize(

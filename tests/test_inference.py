@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from search.comparison import (
+from search.statistics.comparison import (
     Comparison,
     Effect,
     Outcomes,
@@ -20,7 +20,7 @@ from search.comparison import (
     outcomes_by_seed,
     pair_by_seed,
 )
-from search.inference import (
+from search.statistics.inference import (
     bca_interval,
     fewest_seeds,
     holm,

@@ -8,7 +8,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from search.comparison import Effect
 from search.figures.finals import FinalsInfo
 from search.figures.formulas import FormulaSheet
 from search.figures.leaderboard import Row
@@ -22,6 +21,7 @@ from search.figures.tables import (
 )
 from search.language.expression import Declaration
 from search.language.parser import parse
+from search.statistics.comparison import Effect
 
 MOST_UNFOLDED = 15
 """Rows shown before a click; baselines always are."""

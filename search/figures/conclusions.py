@@ -7,9 +7,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from search.calibration import PlaceboShare, ShrinkageSummary
-from search.comparison import Claim, Comparison, Effect
 from search.figures.notation import Scale, count_text, p_text
+from search.statistics.calibration import PlaceboShare, ShrinkageSummary
+from search.statistics.comparison import Claim, Comparison, Effect
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def gain_scale(found: Comparison, scale: Scale) -> Scale:
 def conclusion(
     effect: Effect, found: Comparison, scale: Scale, cost: float | None = None
 ) -> Conclusion:
-    """The sentence and its notes. It claims no more than `search.comparison` does."""
+    """The sentence and its notes. It claims no more than `search.statistics.comparison` does."""
     write = {"better": _claimed, "worse": _claimed, "undecided": _undecided, "untested": _untested}
     text = write[effect.claim](effect, found, scale)
     price = "" if cost is None else f"; {cost:.2f}× its cost"
@@ -61,8 +61,15 @@ def _claimed(effect: Effect, found: Comparison, scale: Scale) -> str:
     seeds = count_text(effect.n, "seed")
     return (
         f"{effect.label} is {effect.claim} than {found.baseline} by {size} on {seeds}, "
-        f"{_p(effect, found)}"
+        f"{_p(effect, found)}{_too_small(effect, found, scale)}"
     )
+
+
+def _too_small(effect: Effect, found: Comparison, scale: Scale) -> str:
+    least = found.smallest_gain
+    if least is None or abs(effect.mean or 0.0) >= least:
+        return ""
+    return f", which is less than the {scale.points(least)} that matter"
 
 
 def _undecided(effect: Effect, found: Comparison, scale: Scale) -> str:
@@ -70,13 +77,13 @@ def _undecided(effect: Effect, found: Comparison, scale: Scale) -> str:
     seeds = count_text(effect.n, "seed")
     text = f"{effect.label} is not distinguishable from {found.baseline} with {seeds} ({seen})"
     if _too_few(effect, found):
-        return f"{text}: {effect.reason}; {_wanted(effect)}"
+        return f"{text}: {effect.reason}; {_wanted(effect, found, scale)}"
     if (
         effect.adjusted_p is not None
         and effect.adjusted_p > found.level
         and effect.size is not None
     ):
-        return f"{text}, {_p(effect, found)}; {_wanted(effect)}"
+        return f"{text}, {_p(effect, found)}; {_wanted(effect, found, scale)}"
     return f"{text}: {effect.reason}"
 
 
@@ -90,8 +97,10 @@ def _untested(effect: Effect, found: Comparison, scale: Scale) -> str:
     return f"{effect.label} cannot be compared with {found.baseline}: {effect.reason}"
 
 
-def _wanted(effect: Effect) -> str:
+def _wanted(effect: Effect, found: Comparison, scale: Scale) -> str:
     size = f"an effect of {effect.wanted:.2g} sd"
+    if found.smallest_gain is not None and effect.size is not None:
+        size = f"a gain of {scale.points(found.smallest_gain)}"
     if effect.needed is None:
         return f"no feasible number of seeds would find {size}"
     if effect.n >= effect.needed:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from search.figures import style
 from search.figures.notation import p_text, short
-from search.ranks import RankComparison
+from search.statistics.ranks import RankComparison
 
 ROW = 0.26
 """Inches between two names, and between two bars."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from search.comparison import Claim, Comparison, Effect
 from search.figures import style
 from search.figures.conclusions import gain_scale
 from search.figures.notation import Scale, p_text, short
 from search.figures.settings import ReportSettings
+from search.statistics.comparison import Claim, Comparison, Effect
 
 TOP = 30
 COLOURS: dict[Claim, str] = {

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from search.calibration import PlaceboShare, ShrinkageSummary, placebo_share, shrinkage
-from search.comparison import Comparison, Effect, compare
 from search.figures.conclusions import Conclusion, conclusions, placebo_text, shrinkage_text
 from search.figures.critical_difference import CriticalDifferenceInfo
 from search.figures.effects import EffectsInfo, effects_info
@@ -15,6 +13,8 @@ from search.figures.leaderboard import LeaderboardInfo, Row, leaderboard_info
 from search.figures.notation import count_text
 from search.figures.settings import ReportSettings
 from search.records import Trial
+from search.statistics.calibration import PlaceboShare, ShrinkageSummary, placebo_share, shrinkage
+from search.statistics.comparison import Comparison, Effect, compare
 
 Pairs = dict[str, tuple[float | None, float | None]]
 """Search score and fresh score by label."""
@@ -55,7 +55,7 @@ def finals_info(board: LeaderboardInfo, settings: ReportSettings) -> FinalsInfo 
     rows = [row for row in ordered if row.final is not None]
     baselines = [row for row in rows if row.trial.origin == "baseline"]
     reference = next((row for row in baselines if row.final and row.final.n), None)
-    found = None if reference is None else _compared(rows, reference, board.maximize)
+    found = None if reference is None else _compared(rows, reference, board.maximize, settings)
     lost = shrinkage(_pairs(rows, "search"), _pairs(rows, "baseline"), board.maximize)
     placebos = _placebos(rows, board.maximize)
     budget = next(row.final.budget for row in rows if row.final)
@@ -73,12 +73,14 @@ def finals_info(board: LeaderboardInfo, settings: ReportSettings) -> FinalsInfo 
     )
 
 
-def _compared(rows: Sequence[Row], reference: Row, maximize: bool) -> Comparison:
+def _compared(
+    rows: Sequence[Row], reference: Row, maximize: bool, settings: ReportSettings
+) -> Comparison:
     candidates = [row for row in rows if row.trial.origin == "search"]
     others = [row for row in rows if row.trial.origin == "baseline" and row is not reference]
     return compare(
         _outcomes(candidates or others), _outcomes([reference])[reference.label], reference.label,
-        maximize=maximize,
+        maximize=maximize, smallest_gain=settings.smallest_gain,
     )  # fmt: skip
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from search.aggregates import Aggregate, Scores, probability_of_improvement
-from search.comparison import Comparison, Outcomes, compare
 from search.figures.conclusions import conclusions
 from search.figures.critical_difference import CriticalDifferenceInfo, critical_difference_info
 from search.figures.leaderboard import Row
 from search.figures.notation import Scale, count_text
 from search.figures.settings import ReportSettings
 from search.finalists import final_of
-from search.ranks import RankComparison, compare_ranks
 from search.statistics import mean
+from search.statistics.aggregates import Aggregate, Scores, probability_of_improvement
+from search.statistics.comparison import Comparison, Outcomes, compare
+from search.statistics.ranks import RankComparison, compare_ranks
 
 
 @dataclass(frozen=True, slots=True)

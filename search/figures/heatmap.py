@@ -8,7 +8,7 @@ where seeds diverged are hatched.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -23,8 +23,15 @@ from search.figures.notation import Scale, rate_text, short
 from search.figures.palette import blue_palette
 from search.figures.settings import ReportSettings
 from search.figures.tables import range_text
+from search.finalists import fresh_runs, latest_budget
 from search.records import Trial
-from search.statistics import RateSummary, rate_key, robust_range
+from search.statistics import (
+    RateSummary,
+    rate_key,
+    robust_range,
+    summarize_rates,
+    tolerant_range,
+)
 
 TOP = 10
 """Candidates shown beside the baselines."""
@@ -66,6 +73,8 @@ class HeatmapInfo:
     scale: Scale
     metric: str
     maximize: bool
+    fresh: bool = False
+    """Whether the scores are of fresh seeds on the test split, and the best rates the search's."""
 
 
 def heatmap_info(
@@ -76,6 +85,29 @@ def heatmap_info(
     kept = {row.trial.number for row in board.candidates()[:top]}
     rows = [r for r in board.ranked if r.trial.origin == "baseline" or r.trial.number in kept]
     rows += [r for r in board.unranked if r.trial.origin == "baseline" and r.summaries]
+    return _heatmap(rows, settings, hidden=len(board.candidates()) - len(kept), fresh=False)
+
+
+def fresh_heatmap_info(trials: Sequence[Trial], settings: ReportSettings) -> HeatmapInfo | None:
+    """The finalists at every rate on fresh seeds; None unless they were swept.
+
+    A row's green box stays at the rate that the search froze: how far the row's best cell is from
+    it shows what the rate's choice was worth.
+    """
+    board, budget = leaderboard_info(trials, settings), latest_budget(trials)
+    rows = []
+    for row in board.ranked:
+        summaries = summarize_rates(fresh_runs(row.trial, budget))
+        rate = row.trial.best_rate
+        if summaries and rate is not None:
+            tolerant = tolerant_range(summaries, rate, settings.maximize)
+            rows.append(replace(row, summaries=summaries, tolerant=tolerant))
+    return _heatmap(rows, settings, hidden=0, fresh=True)
+
+
+def _heatmap(
+    rows: Sequence[Row], settings: ReportSettings, hidden: int, fresh: bool
+) -> HeatmapInfo | None:
     rates = tuple(sorted({s.learning_rate for row in rows for s in row.summaries}))
     means = [s.mean for row in rows for s in row.summaries if s.mean is not None]
     if not rates or not means:
@@ -90,10 +122,11 @@ def heatmap_info(
         winners=tuple(_winners(table, c, settings.maximize) for c in range(len(rates))),
         limits=robust_range(means, settings.maximize),
         seeds=counts.pop() if len(counts) == 1 else None,
-        hidden=len(board.candidates()) - len(kept),
+        hidden=hidden,
         scale=settings.scale.fitted(means),
         metric=settings.metric,
         maximize=settings.maximize,
+        fresh=fresh,
     )
 
 
@@ -281,7 +314,9 @@ def title(info: HeatmapInfo) -> str:
     seeds = "n per cell" if info.seeds is None else f"n = {info.seeds}"
     better = "higher is better" if info.maximize else "lower is better"
     error = "" if info.seeds == 1 else " ± standard error"
-    return f"{info.metric}{unit}, {better}: mean{error} over seeds, {seeds}"
+    where = "test " if info.fresh else ""
+    over = "fresh seeds" if info.fresh else "seeds"
+    return f"{where}{info.metric}{unit}, {better}: mean{error} over {over}, {seeds}"
 
 
 def _legend(figure: Figure, info: HeatmapInfo) -> None:
@@ -292,9 +327,10 @@ def _legend(figure: Figure, info: HeatmapInfo) -> None:
     )  # fmt: skip
     more = f"; {info.hidden} more candidates in the leaderboard" if info.hidden else ""
     box = {"facecolor": "none", "linewidth": 1.7}
+    boxed = "rate frozen by the search" if info.fresh else "best of the row"
     marks = [
         Rectangle((0, 0), 1, 1, edgecolor="#000000", label="default rate", **box),
-        Rectangle((0, 0), 1, 1, edgecolor=style.BEST, label="best of the row", **box),
+        Rectangle((0, 0), 1, 1, edgecolor=style.BEST, label=boxed, **box),
         Rectangle(
             (0, 0), 1, 1, facecolor="#f4f4f5", edgecolor="#00000055", hatch="////", linewidth=0,
             label="seeds diverged",

@@ -51,6 +51,14 @@ class Scale:
         written = self.text(value, sign)
         return written if value is None or error is None else f"{written} ± {self.text(error)}"
 
+    def points(self, gain: float) -> str:
+        """A gain, in percentage points where scores are percentages.
+
+        >>> Scale(percent=True).points(0.002), Scale(percent=False, decimals=3).points(0.01)
+        ('0.20 points', '0.010')
+        """
+        return self.text(gain) + (" points" if self.percent else "")
+
     def fitted(self, values: Iterable[float | None]) -> Scale:
         """The same scale with as many decimals as give `values` five significant digits."""
         sizes = [abs(v) for v in values if v is not None and math.isfinite(v) and v != 0]

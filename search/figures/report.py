@@ -25,7 +25,7 @@ from search.figures.critical_difference import draw_critical_difference
 from search.figures.curves import curves_info, draw_curves
 from search.figures.effects import draw_effects
 from search.figures.finals import final_effects_info, final_ranks_info, finals_info
-from search.figures.heatmap import draw_heatmap, heatmap_info
+from search.figures.heatmap import draw_heatmap, fresh_heatmap_info, heatmap_info
 from search.figures.importance import draw_importance, importance_info
 from search.figures.leaderboard import leaderboard_info
 from search.figures.page import Drawn, index_page
@@ -83,6 +83,15 @@ FIGURES: dict[str, Chart] = {
         "compare the green boxes, and the black column to see what tuning changed.",
         "No run has finished yet.",
         folder="",
+    ),
+    "fresh_heatmap": Chart(
+        "Learning rates on fresh seeds",
+        fresh_heatmap_info,
+        draw_heatmap,
+        "The finalists at every rate of their sweeps, on fresh seeds and the test split. The green "
+        "box is the rate that the search froze, not the best of these cells.",
+        "The finalists were trained at their own rate alone; `finalists: {sweep: true}` asks for "
+        "all.",
     ),
     "curves": Chart(
         "Training curves",

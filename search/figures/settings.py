@@ -36,6 +36,8 @@ class ReportSettings:
     """Candidates that are trained again after the search; None: nothing is."""
     fresh_seeds: int = 0
     further_tasks: tuple[str, ...] = ()
+    smallest_gain: float | None = None
+    """The smallest gain that matters, in units of the score."""
     placebos: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -73,7 +75,11 @@ class ReportSettings:
             return ""
         kept = f"the best {self.places} and every baseline"
         further = "".join(f", on {task} too" for task in self.further_tasks)
-        return f"{kept}, {self.fresh_seeds} fresh seeds, {self.metric} on the test split{further}"
+        matters = ""
+        if self.smallest_gain is not None:
+            matters = f"; gains from {self.scale.points(self.smallest_gain)} matter"
+        seeds = f"{self.fresh_seeds} fresh seeds, {self.metric} on the test split"
+        return f"{kept}, {seeds}{further}{matters}"
 
 
 def settings_from_folder(folder: Path) -> ReportSettings:
@@ -141,6 +147,7 @@ def _settings(folder: Path, text: str, space: dict, environment: dict) -> Report
             places=int(finalists.get("k", 0)) if finalists else None,
             fresh_seeds=int(finalists.get("seeds", 0)),
             further_tasks=tuple(str(task) for task in finalists.get("tasks") or ()),
+            smallest_gain=float(finalists.get("smallest_gain") or 0) or None,
             placebos=int(space.get("placebos") or 0),
             options=_mapping(environment.get("options") or options),
             recipe=_mapping(environment.get("recipe") or space.get("recipe")),

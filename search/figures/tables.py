@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from search.comparison import Effect
 from search.figures.finals import FinalsInfo, statements
 from search.figures.formulas import latex_of
 from search.figures.leaderboard import LeaderboardInfo, Row
 from search.figures.notation import Scale, rate_text
 from search.figures.settings import ReportSettings
 from search.records import Trial
+from search.statistics.comparison import Effect
 
 COLUMNS: dict[str, Callable[[Row], Any]] = {
     "rank": lambda row: row.rank,

@@ -20,6 +20,7 @@ from search.space.settings import (
     ONE_OBJECTIVE,
     SAMPLERS,
     STOPPING,
+    Checkpoints,
     Finalists,
     LearningRates,
     Resources,
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
 SEARCH_KEYS = ("sampler", "trials", "seed", "objectives", "stopping")
 RATE_KEYS = ("grid", "default", "extend")
-FINALIST_KEYS = ("k", "seeds", "budget", "tasks")
+FINALIST_KEYS = ("k", "seeds", "budget", "tasks", "sweep", "smallest_gain")
+CHECKPOINT_KEYS = ("seconds", "steps", "folder")
 RESOURCE_KEYS = ("cpu", "gpu", "max_concurrent")
 LARGEST_SEED = 2**32 - 1
 MOST_FRESH_SEEDS = 1000
@@ -132,7 +134,15 @@ def read_finalists(fields: Fields, own_task: str | None, folder: Path) -> Finali
         seeds=below.whole("seeds", default.seeds, 1, MOST_FRESH_SEEDS),
         budget=below.number("budget", default.budget, 1),
         tasks=_further_tasks(below, own_task, folder),
+        sweep=below.truth("sweep", default.sweep),
+        smallest_gain=_smallest_gain(below),
     )
+
+
+def _smallest_gain(fields: Fields) -> float | None:
+    if "smallest_gain" not in fields.values or fields.is_null("smallest_gain"):
+        return None
+    return fields.number("smallest_gain", 0.0, 0, above=True) or None
 
 
 def _further_tasks(fields: Fields, own_task: str | None, folder: Path) -> tuple[str, ...]:
@@ -192,6 +202,37 @@ def read_storage(fields: Fields) -> str | None:
         fields.problems.add(place, f"storage: {problem}")
         return None
     return text
+
+
+def read_timeout(fields: Fields) -> float | None:
+    """Seconds that a run may take; None without the key, or with null behind it."""
+    if "timeout" not in fields.values or fields.is_null("timeout"):
+        return None
+    return fields.number("timeout", math.inf, 0, above=True)
+
+
+def read_checkpoints(fields: Fields) -> Checkpoints | None:
+    """`auto`, `off` (None), or how often and where a training is written down."""
+    value, default = fields.values.get("checkpoints"), Checkpoints()
+    if value is None or value.data in ("auto", None):
+        return default
+    if value.data is False or value.data == "off":
+        return None
+    if not isinstance(value.data, dict):
+        fields.wrong("checkpoints", "auto, off, or such as {seconds: 60} or {steps: 500}")
+        return default
+    below = fields.below("checkpoints")
+    below.only(CHECKPOINT_KEYS)
+    steps = None if below.is_null("steps") else below.whole("steps", 0, 1) or None
+    seconds = None if steps or below.is_null("seconds") else default.seconds
+    if not below.is_null("seconds") and "seconds" in below.values:
+        seconds = below.number("seconds", 1.0, 0, above=True)
+    if seconds is None and steps is None:
+        fields.wrong("checkpoints", "seconds or steps between two of them, or off")
+    folder = below.text("folder", default.folder) or default.folder
+    if "://" in folder:
+        below.wrong("folder", "a folder that all machines share, no address")
+    return Checkpoints(seconds, steps, folder)
 
 
 def read_search(

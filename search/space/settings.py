@@ -24,6 +24,18 @@ OBJECTIVES = ("score", "loss", "cost")
 STOPPING = ("asha", "median")
 DEFAULT_SEEDS = (0, 1)
 DEVICES = ("auto", "cpu", "cuda")
+_NO_PART = (
+    "finalists",
+    "placebos",
+    "resources",
+    "device",
+    "batching",
+    "timeout",
+    "checkpoints",
+    "data_root",
+    "storage",
+)
+"""Keys that may change from one session of a study to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +78,11 @@ class Finalists:
     tasks: tuple[str, ...] = ()
     """Further tasks that candidates and baselines are trained on, with their own default options;
     the rate is chosen there by a sweep with the search's first seed, then frozen."""
+    sweep: bool = False
+    """Whether they are trained at the other rates of the grid too, for a heatmap of fresh seeds."""
+    smallest_gain: float | None = None
+    """The smallest gain that matters, in units of the score: a smaller one is said to be so, and
+    the seeds that a claim would take are counted for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +92,18 @@ class Resources:
     cpu: float = 1.0
     gpu: float = 0.0
     max_concurrent: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """When a training is written down, to go on after an interruption."""
+
+    seconds: float | None = 60.0
+    """After so many since the last time, or since it began: shorter ones are never written."""
+    steps: int | None = None
+    """After every so many."""
+    folder: str = "checkpoints"
+    """Relative to the study's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +137,10 @@ class Space:
     device: str = "auto"
     batching: int | None = None
     """At most how many runs train in one program; 1 is off, None chooses by measuring."""
+    timeout: float | None = None
+    """Seconds that a run may take; the candidate of one that takes longer has failed."""
+    checkpoints: Checkpoints | None = Checkpoints()
+    """None: an interrupted run begins anew."""
     data_root: str | None = None
     storage: str | None = None
     """The URL of the database server that keeps the trials; None: a file among the results."""
@@ -128,12 +161,12 @@ class Space:
     def definition(self) -> dict[str, Any]:
         """What identifies the study, as JSON values: a change of it is another study.
 
-        The number of trials, finalists, placebos, the resources, the device, the batching, where
-        the data lie and where the trials are kept are left out.
+        The number of trials, finalists, placebos, the resources, the device, the batching, the time
+        a run may take, the checkpoints, where the data lie and where the trials are kept
+        are left out.
         """
         kept = self.resolved()
-        left_out = ("finalists", "placebos", "resources", "device", "batching", "data_root")
-        for key in (*left_out, "storage"):
+        for key in _NO_PART:
             del kept[key]
         kept["search"] = {k: v for k, v in kept["search"].items() if k != "trials"}
         # The first rule is the start, and the order of keys is lost in a comparison of mappings.
@@ -159,6 +192,8 @@ class Space:
             "gates": self.gates,
             "device": self.device,
             "batching": {None: "auto", 1: "off"}.get(self.batching, self.batching),
+            "timeout": self.timeout,
+            "checkpoints": "off" if self.checkpoints is None else _plain(asdict(self.checkpoints)),
             "data_root": self.data_root,
             "storage": self.storage,
         }

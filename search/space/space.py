@@ -17,6 +17,7 @@ from search.space.sections import (
     RESOURCE_KEYS,
     SEARCH_KEYS,
     read_batching,
+    read_checkpoints,
     read_finalists,
     read_learning_rates,
     read_placebos,
@@ -24,6 +25,7 @@ from search.space.sections import (
     read_search,
     read_seeds,
     read_storage,
+    read_timeout,
 )
 from search.space.settings import DEVICES, STUDY_NAME, Space
 from search.space.task_section import read_task
@@ -47,6 +49,8 @@ KEYS = (
     "gates",
     "device",
     "batching",
+    "timeout",
+    "checkpoints",
     "storage",
 )
 # Where a key belongs that stands at the top of the file by mistake.
@@ -114,6 +118,8 @@ def _space(fields: Fields, path: Path, problems: Problems) -> Space | None:
         "gates": fields.truth("gates", True),
         "device": fields.word("device", DEVICES, "auto"),
         "batching": read_batching(fields),
+        "timeout": read_timeout(fields),
+        "checkpoints": read_checkpoints(fields),
         "data_root": None if fields.is_null("data_root") else fields.text("data_root"),
         "storage": read_storage(fields),
     }

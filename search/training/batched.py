@@ -29,6 +29,8 @@ from search.tasks.task import (
     cross_entropy,
     splits_to,
 )
+from search.training.batch_state import Past, batch_state, take_up
+from search.training.checkpoints import Stream
 from search.training.loop import (
     EVALUATION_BATCH,
     MetricSums,
@@ -86,30 +88,55 @@ def run_together(
     keys: Sequence[Key],
     device: torch.device | str = "cpu",
     testing: bool = False,
+    stream: Stream | None = None,
 ) -> Generator[Epoch, Mapping[Key, str] | None, None]:
     """Train the runs of all keys from scratch; an Epoch after every epoch.
 
     `options` are complete (see `options_with`). Whoever consumes the epochs may end runs by
     `send({key: reason})`: they come back as pruned with the next one. A run's seconds are its
-    share of the time: a step's, divided by the members that took it. `testing`: see `run_epochs`.
+    share of the time: a step's, divided by the members that took it. `testing`, `stream`: see
+    `run_epochs`.
 
     Raises:
         BatchingError: the model or the recipe cannot be batched; the text names the layer.
+        Paused: somebody asked for the end; the stream has all that goes on.
     """
     device = torch.device(device)
     splits = splits_to(splits, device)
-    batch = _Batch(task, splits, make_activation, options, recipe, keys, device, testing)
-    dropped: list[Run] = []
+
+    def begin(keys: Sequence[Key]) -> Batch:
+        return Batch(task, splits, make_activation, options, recipe, keys, device, testing)
+
+    if stream is None:
+        yield from _trained(begin(keys), Past())
+        return
+    batch, past = take_up(begin, keys, stream)
+    dropped = yield from past.heard_again(keys)
+    if batch is None:
+        return
+    batch.drop({member.key: "ended" for member in batch.members if member.key not in keys})
+    past.ended += batch.drop(dropped)
+    stream.begin(lambda: batch_state(batch, past))
+    try:
+        yield from _trained(batch, past, stream)
+        stream.end(past.state())
+    finally:
+        stream.leave()
+
+
+def _trained(
+    batch: Batch, past: Past, stream: Stream | None = None
+) -> Generator[Epoch, Mapping[Key, str] | None, None]:
     while batch.members:
-        ended = [*dropped, *batch.train_epoch()]
-        points, more = batch.evaluate()
-        told = yield Epoch(points, (*ended, *more))
-        dropped = batch.drop(told or {})
-    if dropped:
-        yield Epoch({}, tuple(dropped))
+        batch.train_epoch(past.ended, stream)
+        points, ended = batch.evaluate()
+        told = yield past.add(points, ended)
+        past.ended += batch.drop(told or {})
+    if past.ended:
+        yield past.add({})
 
 
-class _Batch:
+class Batch:
     """The state of runs that train together."""
 
     def __init__(
@@ -129,6 +156,7 @@ class _Batch:
         self.members = [_Member(key) for key in keys]
         self.testing = testing
         self.step, self.steps = 0, count_steps(len(splits.train.targets), recipe)
+        self.done = 0  # batches of the epoch under way
         seeds = [seed for _, seed in keys]
         models = {
             seed: initial_model(task, splits, make_activation, options, seed, device)
@@ -162,25 +190,32 @@ class _Batch:
 
     # --- training --------------------------------------------------------------------------------
 
-    def train_epoch(self) -> list[Run]:
-        """One epoch; the runs that diverged in it."""
+    def train_epoch(self, ended: list[Run], stream: Stream | None = None) -> None:
+        """One epoch, or the rest of it; the runs that diverge in it join those that `ended`."""
         self.stacked.model.train()
-        self.stacked.streams.seed(self.step)
-        self.batches.begin()
-        ended: list[Run] = []
+        if not self.done:
+            self.stacked.streams.seed(self.step)
+            self.batches.begin()
         pending: list[Tensor] = []
-        began, last = time.perf_counter(), min(self.batches.full, self.steps - self.step) - 1
-        for number in range(last + 1):
+        began = time.perf_counter()
+        last = min(self.batches.full, self.steps - self.step + self.done) - 1
+        for number in range(self.done, last + 1):
             pending.append(self._update(*self.batches.take(number)))
-            if number < last and len(pending) < looks_at(self.device):
+            self.done = number + 1
+            due = stream is not None and stream.due(self.step)
+            if number < last and len(pending) < looks_at(self.device) and not due:
                 continue
             if gone := self._look(pending):
                 began = self._share(began)
                 ended += self._leave(gone)
             if not self.members:
-                return ended
+                break
+            if stream is not None and due:
+                self._share(began)
+                stream.keep()
+                began = time.perf_counter()
         self._share(began)
-        return ended
+        self.done = 0
 
     def _update(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """One step of all members; their losses before it, (K,)."""

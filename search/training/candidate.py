@@ -33,6 +33,7 @@ from search.tasks.task import (
     scored_by_loss,
 )
 from search.training.batched import run_together
+from search.training.checkpoints import Checkpoints, Keeping, Paused
 from search.training.gate import gate_in_training, worth_a_gate
 from search.training.loop import initial_model, run_epochs
 from search.training.memory import in_batches
@@ -73,6 +74,8 @@ class Training:
     """How many runs train in one program (see `search.training.planner`); 1: the plain loop."""
     in_step: bool = False
     """Whether all runs of the grid advance together, so that a scheduler can compare epochs."""
+    checkpoints: Keeping | None = None
+    """Where runs are written down, to go on after an interruption; None: nowhere."""
 
 
 def task_of(space: Space) -> Task:
@@ -124,6 +127,11 @@ class Job:
     """Of a finalist: how many times as long as in the search its runs are."""
     task: str = ""
     """Of a finalist: another task than the search's, where its rate is yet to be found."""
+    rates: tuple[float, ...] = ()
+    """Of a finalist: those beside its own, which are trained in place of it, for a heatmap."""
+    checkpoints: str = ""
+    """The folder among `Training.checkpoints` where an earlier driver or worker may have left
+    it."""
 
     @property
     def again(self) -> bool:
@@ -171,28 +179,38 @@ def train_candidate(
     job: Job,
     on_run: Callable[[Run], None] = lambda run: None,
     on_epoch: OnEpoch | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
     """Train one candidate over its whole sweep.
 
     Args:
         on_run: called with every run as soon as it has ended.
         on_epoch: called after every epoch but a run's last, with `training.in_step` only.
+        say: called with a line when a checkpoint is of no use.
 
     Raises:
         TaskError: the task or its data cannot be used. An error after that is the candidate's
             own, and its outcome.
+        Paused: somebody asked for the end; its checkpoints have all that goes on.
     """
     began = time.perf_counter()
     torch.set_num_threads(training.threads)
-    training = elsewhere(training, job.task) if job.task else training
+    training = training_for(training, job)
     prepared = prepare(training)
     try:
-        outcome = _trained(prepared, training, job, on_run, on_epoch)
-    except Exception as error:
+        outcome = _trained(prepared, training, job, on_run, on_epoch, say)
+    except Paused:
+        raise
+    except (Exception, SystemExit) as error:  # `sys.exit` in a task is no reason to leave
         outcome = Outcome("failed", error_line(error))
     seconds = time.perf_counter() - began
     environment = {**worker_environment(prepared.device), **outcome.environment}
     return replace(outcome, seconds=seconds, environment=environment)
+
+
+def training_for(training: Training, job: Job) -> Training:
+    """The training of one job: a finalist's may be on another task."""
+    return elsewhere(training, job.task) if job.task else training
 
 
 def _trained(
@@ -201,6 +219,7 @@ def _trained(
     job: Job,
     on_run: Callable[[Run], None],
     on_epoch: OnEpoch | None,
+    say: Callable[[str], None],
 ) -> Outcome:
     expression = parse(job.expression)
     grid, make_activation = training.grid, partial(Activation, expression)
@@ -210,15 +229,16 @@ def _trained(
     told: dict[str, Any] = {}
     ended = partial(Outcome, parameters=_parameters(prepared, make_activation), environment=told)
     if job.again:
-        return _trained_again(prepared, training, job, make_activation, told, on_run, ended)
-    if job.gated and not job.finished:
+        return _trained_again(prepared, training, job, make_activation, told, on_run, ended, say)
+    kept = _checkpoints(prepared, training, job, say)
+    if job.gated and not job.finished and not (kept and kept.any()):
         problem = _gate(prepared, make_activation, grid)
         if problem:
             return ended("rejected", f"training: {problem}")
     runs = sweep(
         grid,
-        partial(_start, prepared, make_activation, prepared.recipe),
-        together=_together(prepared, training, make_activation, told),
+        partial(_start, prepared, make_activation, prepared.recipe, kept),
+        together=_together(prepared, training, make_activation, told, kept),
         finished=job.finished,
         on_run=on_run,
         on_epoch=_before_last(on_epoch, prepared.steps) if training.in_step else None,
@@ -245,6 +265,7 @@ def _trained_again(
     told: dict[str, Any],
     on_run: Callable[[Run], None],
     ended: Callable[..., Outcome],
+    say: Callable[[str], None],
 ) -> Outcome:
     """A finalist: one rate, frozen, with fresh seeds, and one look at the test part."""
     if not len(prepared.splits.test.targets):
@@ -253,8 +274,9 @@ def _trained_again(
 
     def swept(how: Prepared, grid: Grid) -> tuple[Run, ...]:
         finished = [run for run in job.finished if run.seed in grid.seeds]
-        start = partial(_start, how, make_activation, how.recipe)
-        together = _together(how, training, make_activation, told)
+        kept = _checkpoints(how, training, job, say)
+        start = partial(_start, how, make_activation, how.recipe, kept)
+        together = _together(how, training, make_activation, told, kept)
         return sweep(grid, start, finished=finished, on_run=on_run, together=together)
 
     rate = job.rate
@@ -265,8 +287,12 @@ def _trained_again(
         if rate is None:
             return ended("diverged", why_diverged(tuned))
     final = replace(prepared, recipe=longer(prepared.recipe, job.budget), testing=True)
-    runs = swept(final, Grid((rate,), rate, job.seeds, extend=False))
+    rates = job.rates or (rate,)
+    runs = swept(final, Grid(rates, rates[0], job.seeds, extend=False))
     scores = [run.test for run in runs if run.test is not None]
+    if job.rates:  # cells of a heatmap, of which nothing is claimed: their mean stands for them
+        score = fmean(scores) if scores else None
+        return ended("complete" if scores else "diverged", score=score, best_rate=rate)
     if len(scores) < len(runs):
         return ended("diverged", _lost(runs), best_rate=rate)
     return ended("complete", score=fmean(scores), best_rate=rate)
@@ -287,8 +313,29 @@ def _lost(runs: Sequence[Run]) -> str:
     return f"{len(lost)} of {len(runs)} fresh seeds; seed {lost[0].seed}: {lost[0].reason}"
 
 
+def _checkpoints(
+    prepared: Prepared, training: Training, job: Job, say: Callable[[str], None]
+) -> Checkpoints | None:
+    """The trial's checkpoints, if it is to have any."""
+    if training.checkpoints is None or not job.checkpoints:
+        return None
+    about = [job.expression, prepared.task.name, prepared.options, prepared.device]
+    return Checkpoints(
+        store=training.checkpoints.of_trial(job.checkpoints),
+        keeping=training.checkpoints,
+        about=repr([*about, prepared.recipe, len(prepared.splits.train.targets)]),
+        say=say,
+        part="final_" if prepared.testing else "",
+    )
+
+
 def _start(
-    prepared: Prepared, make_activation: MakeActivation, recipe: Recipe, rate: float, seed: int
+    prepared: Prepared,
+    make_activation: MakeActivation,
+    recipe: Recipe,
+    kept: Checkpoints | None,
+    rate: float,
+    seed: int,
 ) -> Generator[Point, Any, Run]:
     """One run: its points, then the run."""
     return run_epochs(
@@ -301,11 +348,16 @@ def _start(
         seed=seed,
         device=prepared.device,
         testing=prepared.testing,
+        stream=kept.run(rate, seed) if kept else None,
     )
 
 
 def _together(
-    prepared: Prepared, training: Training, make_activation: MakeActivation, told: dict[str, Any]
+    prepared: Prepared,
+    training: Training,
+    make_activation: MakeActivation,
+    told: dict[str, Any],
+    kept: Checkpoints | None,
 ) -> Together | None:
     """Trains several runs in one program, where the study wants that; None for the plain loop.
 
@@ -313,7 +365,7 @@ def _together(
     """
     if training.at_once < 2:
         return None
-    start = partial(_start, prepared, make_activation, prepared.recipe)
+    start = partial(_start, prepared, make_activation, prepared.recipe, kept)
     batch = partial(
         run_together,
         prepared.task,
@@ -327,13 +379,18 @@ def _together(
 
     plainly = partial(in_step if training.in_step else one_by_one, start)
 
+    def of_keys(part: Sequence[Key]) -> Iterator[Epoch]:
+        return batch(keys=part, stream=kept.batch(part) if kept else None)
+
     def together(keys: Sequence[Key]) -> Iterator[Epoch]:
-        if len(keys) < 2:
+        begun = kept.begun(keys) if kept else []
+        fresh = [key for key in keys if not any(key in part for part in begun)]
+        if len(keys) < 2 and not begun:
             yield from plainly(keys)
             return
         told["batching"] = f"up to {training.at_once} runs at once"
         batches = in_batches(
-            lambda part: batch(keys=part), keys, training.at_once, abreast=training.in_step
+            of_keys, fresh, training.at_once, abreast=training.in_step, begun=begun
         )
         try:
             yield from batches
@@ -362,7 +419,7 @@ def _gate(prepared: Prepared, make_activation: MakeActivation, grid: Grid) -> st
     rates = dict.fromkeys((grid.default, grid.rates[0], grid.rates[-1]))
 
     def start(recipe: Recipe, rate: float) -> Run:
-        return drain(_start(prepared, make_activation, recipe, rate, grid.seeds[0]))
+        return drain(_start(prepared, make_activation, recipe, None, rate, grid.seeds[0]))
 
     return gate_in_training(start, prepared.recipe, tuple(rates), prepared.constant)
 

@@ -14,28 +14,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.optim import Optimizer
 
-from search.records import Point, Run
+from search.records import Point, Run, run_from_json, to_json
 from search.tasks.task import MakeActivation, Recipe, Split, Splits, Task, splits_to
 from search.training.augment import augment
+from search.training.checkpoints import Stream
 from search.training.optimizers import make_optimizer, penalties, set_rate
+from search.training.plain_run import PlainRun
 from search.training.schedules import rate_factor
-from search.training.streams import (
-    AUGMENTATION,
-    INITIAL,
-    LAYERS,
-    ORDER,
-    generator,
-    seeded,
-    stream_seed,
-)
+from search.training.streams import INITIAL, LAYERS, seeded, stream_seed
 
 EVALUATION_BATCH = 1000
 """Samples evaluated at once: no figure depends on it, memory does."""
@@ -84,64 +80,112 @@ def run_epochs(
     seed: int,
     device: torch.device | str = "cpu",
     testing: bool = False,
+    stream: Stream | None = None,
 ) -> Generator[Point, str | None, Run]:
     """Train one model from scratch; a Point after every epoch, at last the Run.
 
     `options` are complete (see `options_with`). Whoever consumes the points may end the run by
     `send(reason)`: it returns the Run as pruned. A loss that is not finite or lies above the
     recipe's bound ends it as diverged. `testing`: the last step is followed by one look at the test
-    part, which nothing else reads.
+    part, which nothing else reads. `stream`: where its checkpoints lie. From one of them it goes on
+    with the numbers that it would have had; the points of before come first, as they did then.
+
+    Raises:
+        Paused: somebody asked for the end; the stream has all that goes on.
     """
+    kept = stream.read() if stream else None
+    if kept is not None and "run" in kept:
+        return (yield from _heard_again(run_from_json(kept["run"])))
     device = torch.device(device)
     splits = splits_to(splits, device)
-    model = initial_model(task, splits, make_activation, options, seed, device)
     steps = count_steps(len(splits.train.targets), recipe)
-    update = make_update(task, model, recipe, learning_rate, steps)
-    order, draws = generator(seed, ORDER), generator(seed, AUGMENTATION)
-    step, seconds, curve = 0, 0.0, list[Point]()
 
-    def ended(
-        state: Literal["complete", "diverged", "pruned"],
-        reason: str = "",
-        test: float | None = None,
-    ) -> Run:
-        last = curve[-1] if state == "complete" else None
-        return Run(
-            learning_rate=learning_rate,
-            seed=seed,
-            state=state,
-            reason=reason,
-            score=last.score if last else None,
-            loss=last.loss if last else None,
-            test=test,
-            curve=tuple(curve),
-            steps=step,
-            seconds=seconds,
-        )
+    def begin() -> tuple[PlainRun, Update]:
+        model = initial_model(task, splits, make_activation, options, seed, device)
+        optimizer = make_optimizer(model, recipe, learning_rate)
+        scaler = make_scaler(recipe, device)
+        update = make_update(task, model, recipe, learning_rate, steps, optimizer, scaler)
+        return PlainRun(learning_rate, seed, model, optimizer, scaler, device), update
 
-    while step < steps:
-        began = time.perf_counter()
-        with seeded(stream_seed(seed, LAYERS, step), device):
-            model.train()
-            batches = epoch_batches(splits.train, recipe, order, draws, steps - step)
-            losses, problem = train_epoch(update, batches, step, recipe.loss_bound, device)
-        seconds += time.perf_counter() - began
-        step += len(losses)
-        if problem:
-            return ended("diverged", problem)
-        loss, score = evaluate(task, model, splits.validation, recipe.amp)
+    at, update = begin()
+    if stream is not None and kept is not None and not stream.restored(at.restore, kept):
+        at, update = begin()
+    if stream is None:
+        return (yield from _trained(task, splits, recipe, at, update, steps, testing))
+    stream.begin(at.state)
+    try:
+        run = yield from _trained(task, splits, recipe, at, update, steps, testing, stream)
+        stream.end({"run": to_json(run)})
+    finally:
+        stream.leave()
+    return run
+
+
+def _heard_again(run: Run) -> Generator[Point, str | None, Run]:
+    """A run that has ended, as it came."""
+    for point in run.curve:
+        _ = yield point  # what it is told now it was told then
+    return run
+
+
+def _trained(
+    task: Task,
+    splits: Splits,
+    recipe: Recipe,
+    at: PlainRun,
+    update: Update,
+    steps: int,
+    testing: bool,
+    stream: Stream | None = None,
+) -> Generator[Point, str | None, Run]:
+    for point in tuple(at.curve):
+        if stop := (yield point):
+            return at.run("pruned", stop)
+    while at.step < steps:
+        if problem := _epoch(splits.train, recipe, at, update, steps, stream):
+            return at.run("diverged", problem)
+        at.step, losses, at.losses = at.step + len(at.losses), at.losses, []
+        loss, score = evaluate(task, at.model, splits.validation, recipe.amp)
         if not (math.isfinite(loss) and math.isfinite(score)):
             what = f"validation loss is {loss}, {task.metric} {score}"
-            return ended("diverged", f"step {step}: {what}")
-        curve.append(Point(step, sum(losses) / len(losses), loss, score))
-        if stop := (yield curve[-1]):
-            return ended("pruned", stop)
+            return at.run("diverged", f"step {at.step}: {what}")
+        at.end_epoch(Point(at.step, sum(losses) / len(losses), loss, score))
+        if stop := (yield at.curve[-1]):
+            return at.run("pruned", stop)
     if not testing:
-        return ended("complete")
-    _, score = evaluate(task, model, splits.test, recipe.amp)
-    if problem := test_problem(score, task, step):
-        return ended("diverged", problem)
-    return ended("complete", test=score)
+        return at.run("complete")
+    _, score = evaluate(task, at.model, splits.test, recipe.amp)
+    if problem := test_problem(score, task, at.step):
+        return at.run("diverged", problem)
+    return at.run("complete", test=score)
+
+
+def _epoch(
+    split: Split, recipe: Recipe, at: PlainRun, update: Update, steps: int, stream: Stream | None
+) -> str:
+    """Train the epoch under way to its end; why it diverged, or nothing."""
+    clock = time.perf_counter()
+
+    def after(losses: list[float]) -> None:
+        """Write a checkpoint; the clock of the training stands meanwhile."""
+        nonlocal clock
+        assert stream is not None, "only a stream is due"
+        at.losses = losses
+        at.seconds += time.perf_counter() - clock
+        stream.keep()
+        clock = time.perf_counter()
+
+    with seeded(stream_seed(at.seed, LAYERS, at.step), at.device):
+        at.begin_epoch()
+        at.model.train()
+        done = len(at.losses)
+        batches = epoch_batches(split, recipe, at.order, at.draws, steps - at.step, done)
+        keep = None if stream is None else (stream.due, after)
+        at.losses, problem = train_epoch(
+            update, batches, at.step, recipe.loss_bound, at.device, at.losses, keep
+        )
+    at.seconds += time.perf_counter() - clock
+    return problem
 
 
 def initial_model(
@@ -175,14 +219,25 @@ def count_steps(samples: int, recipe: Recipe) -> int:
 
 
 def epoch_batches(
-    split: Split, recipe: Recipe, order: torch.Generator, draws: torch.Generator, at_most: int
+    split: Split,
+    recipe: Recipe,
+    order: torch.Generator,
+    draws: torch.Generator,
+    at_most: int,
+    done: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The epoch's batches (inputs, targets) in a fresh order, augmented."""
+    """The epoch's batches (inputs, targets) in a fresh order, augmented; without the first `done`,
+    for which nothing is drawn."""
     count = len(split.targets)
     numbers = torch.randperm(count, generator=order).to(split.targets.device)
     full = max(1, count // recipe.batch_size)
-    for batch in numbers.split(recipe.batch_size)[: min(full, at_most)]:
+    for batch in numbers.split(recipe.batch_size)[done : min(full, at_most)]:
         yield augment(split.inputs[batch], recipe.augmentation, draws), split.targets[batch]
+
+
+Keep = tuple[Callable[[int], bool], Callable[[list[float]], None]]
+"""Whether something is to be kept after so many steps of the run, and what does it, given the
+epoch's losses so far."""
 
 
 def train_epoch(
@@ -191,17 +246,25 @@ def train_epoch(
     step: int,
     bound: float,
     device: torch.device,
+    losses: Sequence[float] = (),
+    keep: Keep | None = None,
 ) -> tuple[list[float], str]:
-    """The losses of the epoch's steps, up to the first that diverged and why it did."""
+    """The losses of the epoch's steps, up to the first that diverged and why it did.
+
+    losses: of its steps so far, where it was left in its middle.
+    """
     together = looks_at(device)
-    losses, pending = list[float](), list[Tensor]()
+    found, pending = list(losses), list[Tensor]()
     for inputs, targets in batches:
-        pending.append(update(step + len(losses) + len(pending), inputs, targets))
-        if len(pending) < together:
+        pending.append(update(step + len(found) + len(pending), inputs, targets))
+        due = keep is not None and keep[0](step + len(found) + len(pending))
+        if len(pending) < together and not due:
             continue
-        if problem := _collect(pending, losses, step, bound):
-            return losses, problem
-    return losses, _collect(pending, losses, step, bound)
+        if problem := _collect(pending, found, step, bound):
+            return found, problem
+        if keep is not None and due:
+            keep[1](found)
+    return found, _collect(pending, found, step, bound)
 
 
 def _collect(pending: list[Tensor], losses: list[float], step: int, bound: float) -> str:
@@ -233,16 +296,27 @@ def test_problem(score: float, task: Task, step: int) -> str:
     return "" if math.isfinite(score) else f"step {step}: test {task.metric} is {score}"
 
 
+def make_scaler(recipe: Recipe, device: torch.device) -> GradScaler:
+    """Loss scaling, at work only for float16 on a GPU."""
+    return GradScaler(enabled=recipe.amp == "float16" and device.type == "cuda")
+
+
 def make_update(
-    task: Task, model: nn.Module, recipe: Recipe, learning_rate: float, steps: int
+    task: Task,
+    model: nn.Module,
+    recipe: Recipe,
+    learning_rate: float,
+    steps: int,
+    optimizer: Optimizer | None = None,
+    scaler: GradScaler | None = None,
 ) -> Update:
     """The training step of a model: schedule, loss with the activations' penalties, gradients,
-    clipping, optimizer. Loss scaling only for float16 on a GPU."""
-    optimizer = make_optimizer(model, recipe, learning_rate)
+    clipping, optimizer."""
+    optimizer = optimizer or make_optimizer(model, recipe, learning_rate)
     parameters = [p for p in model.parameters() if p.requires_grad]
     device = parameters[0].device
     precision = precision_of(recipe.amp, device)
-    scaler = torch.amp.GradScaler(enabled=recipe.amp == "float16" and device.type == "cuda")
+    scaler = scaler or make_scaler(recipe, device)
     terms = penalties(model) if recipe.penalty else []
 
     def update(step: int, inputs: Tensor, targets: Tensor) -> Tensor:

@@ -20,18 +20,22 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def in_batches(
-    together: Together, keys: Sequence[Key], at_once: int, *, abreast: bool = False
+    together: Together,
+    keys: Sequence[Key],
+    at_once: int,
+    *,
+    abreast: bool = False,
+    begun: Sequence[Sequence[Key]] = (),
 ) -> Iterator[Epoch]:
     """Train the runs at most `at_once` together, in batches of about equal size.
 
+    begun: batches of other runs that were cut off, and go on as they are.
     abreast: all batches advance together, an epoch at a time, all of them in memory; else one
     after the other, and a batch that runs out of memory is halved.
     """
-    if not keys:
-        return
     batches = -(-len(keys) // at_once)
-    ends = [len(keys) * k // batches for k in range(batches + 1)]
-    parts = [keys[begin:end] for begin, end in pairwise(ends)]
+    ends = [len(keys) * k // batches for k in range(batches + 1)] if keys else []
+    parts = [*begun, *(keys[begin:end] for begin, end in pairwise(ends))]
     if abreast:
         yield from side_by_side([together(part) for part in parts])
         return

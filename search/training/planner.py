@@ -19,6 +19,7 @@ import torch
 
 from search.activation import Activation
 from search.environment import environment
+from search.errors import StudyError
 from search.records import Key, Run
 from search.tasks.task import Split
 from search.training.batched import run_together
@@ -176,7 +177,10 @@ def _kept(path: Path | None, training: Training, measure: Callable[[Training], C
     choice = measure(training)
     if path is not None:
         text = json.dumps({"for": about, "choice": asdict(choice)}, indent=1)
-        path.write_text(text + "\n", encoding="utf-8")
+        try:
+            path.write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise StudyError(f"{path}: cannot be written: {error.strerror or error}") from None
     return choice
 
 

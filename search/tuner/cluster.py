@@ -31,6 +31,8 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Tune would go on by itself with a trial whose machine is taken away, and repeat its runs.
+    "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",
     # Relative paths of the space file mean the same in a worker.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.search import Searcher
 
@@ -18,8 +20,11 @@ from search.progress import Display, Goal, standing
 from search.proposals import Proposals
 from search.records import Point, Trial, run_from_json, to_json
 from search.stopping import Stopped
+from search.storage import same_file
 from search.study import Launch, Study
-from search.training.candidate import Outcome
+from search.training.candidate import Outcome, Training
+from search.tuner.deaths import Silence, death, patience
+from search.tuner.pausing import Pausing
 
 
 class Unsaved:
@@ -35,6 +40,7 @@ class Driver(Unsaved, Searcher):
     def __init__(
         self,
         study: Study,
+        training: Training,
         proposals: Proposals,
         goal: Goal,
         display: Display,
@@ -43,6 +49,7 @@ class Driver(Unsaved, Searcher):
     ):
         super().__init__()
         self.study = study
+        self.training = training
         self.proposals = proposals
         self.goal = goal
         self.display = display
@@ -52,10 +59,15 @@ class Driver(Unsaved, Searcher):
         self.launched: dict[str, Launch] = {}
         self.heard: dict[str, int] = {}
         self.epochs: dict[str, int] = {}
+        self.silence = Silence()
+        self.pausing = Pausing(training.checkpoints, study)
+        self.there = same_file(study.place)
         self.error: SearchError | None = None
         self.show()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self.asked:
+            return None
         launch = self._safely(self.proposals.next) if self._has_room() else None
         if launch is None:
             return Searcher.FINISHED if self.proposals.ended or self.error else None
@@ -66,8 +78,12 @@ class Driver(Unsaved, Searcher):
             "expression": launch.expression,
             # Neither is gated or stopped early.
             "baseline": launch.origin in ("baseline", "finalist"),
-            "again": json.dumps([launch.seeds, launch.rate, launch.budget, launch.task]),
+            "again": json.dumps(
+                [launch.seeds, launch.rate, launch.budget, launch.task, launch.rates]
+            ),
             "runs": json.dumps([to_json(run) for run in launch.runs]),
+            "alone": launch.alone,
+            "checkpoints": launch.checkpoints,
         }
 
     def _has_room(self) -> bool:
@@ -87,9 +103,29 @@ class Driver(Unsaved, Searcher):
         if not error:  # of an error `on_error` hears, with its text
             self._safely(lambda: self._ended(trial_id, result or {}))
 
-    def on_error(self, trial_id: str, reason: str) -> None:
-        """A worker broke down."""
-        self._safely(lambda: self._finish(trial_id, Outcome("failed", reason)))
+    def on_error(self, trial_id: str, told: str) -> None:
+        """A worker broke down; `told` is what Ray says of it."""
+        self._safely(lambda: self._broke_down(trial_id, told))
+
+    def _broke_down(self, trial_id: str, told: str) -> None:
+        found = death(told)
+        if found.cause is None:
+            self._finish(trial_id, Outcome("failed", found.reason))
+        elif (launch := self._gone(trial_id)) is not None:
+            ended = self.study.lose(launch.number, found.cause, found.reason)
+            if ended is not None:
+                self.pausing.ended(launch.checkpoints)
+            self.show(ended)
+
+    def hanging(self) -> list[str]:
+        """The trials that are out of time, which fail by that; their processes are to be ended."""
+        late = self.silence.too_long(time.monotonic())
+        for trial_id in late:
+            allowed = self.silence.allowed[trial_id]
+            limit = f"timeout: {self.study.space.timeout:g} s a run"
+            reason = f"no run ended within {allowed:g} s ({limit})"
+            self._safely(lambda: self._finish(trial_id, Outcome("failed", reason)))  # noqa: B023
+        return late
 
     def _safely(self, act: Callable[[], Any]) -> Any:
         """Act; an error is kept, and raised between two steps of Tune (`check`): raised in here,
@@ -111,7 +147,10 @@ class Driver(Unsaved, Searcher):
         """Raises what ends the search."""
         if self.error is not None:
             raise self.error
-        if self.asked:
+        if not self.there():
+            told = "was removed or replaced while the search ran; expected it to stay"
+            raise StudyError(f"{self.study.place}: {told}")
+        if self.asked and self.pausing.over(self.launched):
             raise Stopped(self.asked[0])
 
     def _hear(self, trial_id: str, result: Mapping[str, Any]) -> None:
@@ -120,7 +159,9 @@ class Driver(Unsaved, Searcher):
         if text is None or number <= self.heard.get(trial_id, 0) or trial_id not in self.launched:
             return
         self.heard[trial_id] = number
-        trial, message = self.launched[trial_id].number, json.loads(text)
+        launch, message = self.launched[trial_id], json.loads(text)
+        trial, timeout = launch.number, self.study.space.timeout
+        self.silence.broken(trial_id, patience(timeout, self.training, launch))
         if "begun" in message:
             self.study.begin(trial)
         elif "run" in message:
@@ -129,6 +170,10 @@ class Driver(Unsaved, Searcher):
             self.epochs[trial_id] = result["epoch"]
             points = {(rate, seed): Point(**point) for rate, seed, point in message["points"]}
             self.study.add_epoch(trial, result["epoch"], result["value"], points)
+        elif "say" in message:
+            self.display.say(f"{launch.expression}: {message['say']}")
+        elif "paused" in message:
+            self._gone(trial_id)
         elif "outcome" in message:
             self._finish(trial_id, Outcome(**message["outcome"]))
         else:
@@ -136,14 +181,23 @@ class Driver(Unsaved, Searcher):
 
     def _ended(self, trial_id: str, result: Mapping[str, Any]) -> None:
         self._hear(trial_id, result)
-        launch = self.launched.pop(trial_id, None)
+        launch = self._gone(trial_id)
         if launch is not None:  # no outcome came: a scheduler stopped it
-            self.show(self.study.prune(launch.number, self.epochs.get(trial_id, 0)))
+            ended = self.study.prune(launch.number, self.epochs.get(trial_id, 0))
+            self.pausing.ended(launch.checkpoints)
+            self.show(ended)
 
     def _finish(self, trial_id: str, outcome: Outcome) -> None:
-        launch = self.launched.pop(trial_id, None)
+        launch = self._gone(trial_id)
         if launch is not None:
-            self.show(self.study.finish(launch.number, **asdict(outcome)))
+            ended = self.study.finish(launch.number, **asdict(outcome))
+            self.pausing.ended(launch.checkpoints)
+            self.show(ended)
+
+    def _gone(self, trial_id: str) -> Launch | None:
+        """What was launched, once: nothing more is heard of it."""
+        self.silence.ended(trial_id)
+        return self.launched.pop(trial_id, None)
 
     def show(self, ended: Trial | None = None) -> None:
         """Show where the search stands."""
@@ -167,15 +221,31 @@ class Check(Unsaved, tune.Stopper):
         return False
 
 
-class Errors(Unsaved, tune.Callback):
-    """Tells the driver what broke in a worker."""
+class Workers(Unsaved, tune.Callback):
+    """Tells the driver what broke in a worker, and ends those that hang."""
 
     def __init__(self, driver: Driver):
         self.driver = driver
+        self.begun: dict[str, Any] = {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.begun[trial.trial_id] = trial
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        for trial_id in self.driver.hanging():
+            actor = self.begun[trial_id].temporary_state.ray_actor
+            if actor is not None:
+                ray.kill(actor)  # also where it is stuck in C code and holds Python's lock
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.begun.pop(trial.trial_id, None)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.begun.pop(trial.trial_id, None)
         # Tune's own readers look in the storage, where nothing is copied to.
         path = Path(trial.error_file or "")
-        lines = path.read_text(errors="replace").split("\n") if path.is_file() else []
-        told = [line.strip() for line in lines if line.strip()]
-        self.driver.on_error(trial.trial_id, told[-1][:200] if told else "the worker died")
+        self.driver.on_error(trial.trial_id, _read(path))
+
+
+def _read(path: Path) -> str:
+    return path.read_text(errors="replace") if path.is_file() else ""

@@ -20,7 +20,7 @@ from search.study import Study
 from search.training.candidate import Training
 from search.tuner.capacity import Capacity
 from search.tuner.cluster import Cluster, running_ray
-from search.tuner.driver import Check, Driver, Errors
+from search.tuner.driver import Check, Driver, Workers
 from search.tuner.early_stopping import early_stopping
 from search.tuner.worker import train_trial
 
@@ -54,10 +54,12 @@ def run_search(
         capacity = _capacity(study.space, cluster)
         goal = replace(goal, concurrent=capacity())
         asked = stack.enter_context(stop_signals())
-        driver = Driver(study, Proposals(study, gate), goal, display, asked, capacity)
+        driver = Driver(study, training, Proposals(study, gate), goal, display, asked, capacity)
+        driver.pausing.tidy()
         try:
-            _tuner(driver, training, epochs, cluster).fit()
+            _tuner(driver, epochs, cluster).fit()
             study.accept_failures()
+            driver.pausing.tidy()
         except (Stopped, SearchError):
             with suppress(StudyError):  # what cannot be written now is released when it goes on
                 study.release()
@@ -74,8 +76,8 @@ def _capacity(space: Space, cluster: Cluster) -> Callable[[], int]:
     return lambda: most
 
 
-def _tuner(driver: Driver, training: Training, epochs: int, cluster: Cluster) -> tune.Tuner:
-    resources = driver.study.space.resources
+def _tuner(driver: Driver, epochs: int, cluster: Cluster) -> tune.Tuner:
+    resources, training = driver.study.space.resources, driver.training
     wanted = {"cpu": resources.cpu} | ({"gpu": resources.gpu} if resources.gpu else {})
     trainable = partial(train_trial, training=training, origin=cluster.origin)
     return tune.Tuner(
@@ -91,7 +93,7 @@ def _tuner(driver: Driver, training: Training, epochs: int, cluster: Cluster) ->
             name="trials",
             storage_path=str(cluster.folder),
             stop=Check(driver),
-            callbacks=[Errors(driver)],
+            callbacks=[Workers(driver)],
             failure_config=tune.FailureConfig(max_failures=0),
             verbose=0,
         ),

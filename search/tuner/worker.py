@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from ray import tune
 
 from search.errors import TaskError
 from search.records import Key, Point, Run, run_from_json, to_json
-from search.training.candidate import Job, Training, train_candidate
+from search.training.candidate import Job, Training, prepare, train_candidate, training_for
+from search.training.checkpoints import Paused
 from search.tuner.shipping import Origin
 
 
@@ -32,14 +33,24 @@ def train_trial(config: dict[str, Any], training: Training, origin: Origin) -> N
         listed = [(rate, seed, asdict(point)) for (rate, seed), point in points.items()]
         send({"points": listed}, epoch=epoch, value=value)
 
+    def say(line: str) -> None:
+        send({"say": line})
+
     finished = tuple(run_from_json(run) for run in json.loads(config["runs"]))
-    seeds, rate, budget, task = json.loads(config["again"])
+    seeds, rate, budget, task, rates = json.loads(config["again"])
     task = origin.task(task, training.folder)
-    gated = not config["baseline"]
-    job = Job(config["expression"], gated, finished, tuple(seeds), rate, budget, task)
-    send({"begun": True})
+    gated, again = not config["baseline"], (tuple(seeds), rate, budget, task, tuple(rates))
+    job = Job(config["expression"], gated, finished, *again, config["checkpoints"])
+    training = origin.here(training)
+    if config["alone"]:
+        training = replace(training, at_once=1)
     try:
-        outcome = train_candidate(origin.here(training), job, on_run, on_epoch)
+        prepare(training_for(training, job))  # no candidate is to blame for what this takes
+        send({"begun": True})
+        outcome = train_candidate(training, job, on_run, on_epoch, say)
+    except Paused:
+        send({"paused": True})
+        return
     except TaskError as error:
         send({"stop": error.problems})
         return

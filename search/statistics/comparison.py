@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from search.inference import (
+from search.records import Run
+from search.statistics.descriptive import mean, rate_key, standard_error
+from search.statistics.inference import (
     LEVEL,
     Interval,
     bca_interval,
@@ -21,8 +23,6 @@ from search.inference import (
     seeds_needed,
     sign_flip_test,
 )
-from search.records import Run
-from search.statistics import mean, rate_key, standard_error
 
 Outcomes = Mapping[int, float | None]
 """Score by seed; None where the run diverged."""
@@ -93,6 +93,8 @@ class Comparison:
     baseline: str
     effects: tuple[Effect, ...]
     level: float
+    smallest_gain: float | None = None
+    """The declared gain that matters, in units of the score."""
 
     @property
     def family(self) -> int:
@@ -152,7 +154,7 @@ def compare(
     adjusted = holm([effect.p for effect in raw])
     tested = [replace(e, adjusted_p=p) for e, p in zip(raw, adjusted, strict=True)]
     judged = [_judged(effect, name, len(pairs), level) for effect in tested]
-    return Comparison(name, tuple(judged), level)
+    return Comparison(name, tuple(judged), level, smallest_gain)
 
 
 def _measured(

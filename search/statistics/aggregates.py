@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from search.inference import RESAMPLES, Interval
+from search.statistics.inference import RESAMPLES, Interval
 
 FEWEST_PER_TASK = 3
 """Seeds a task below which resampling them shows next to none of their spread."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from search.inference import LEVEL
-from search.statistics import mean
+from search.statistics.descriptive import mean
+from search.statistics.inference import LEVEL
 
 
 @dataclass(frozen=True, slots=True)

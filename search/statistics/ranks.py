@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from search.inference import LEVEL, fewest_seeds, holm, sign_flip_test
+from search.statistics.inference import LEVEL, fewest_seeds, holm, sign_flip_test
 
 FEWEST_TASKS = 8
 
