@@ -33,7 +33,7 @@ from search.tuner.cluster import running_ray
 from search.tuner.shipping import FOLDER, JOB, Origin, runtime_env
 
 TESTS = Path(__file__).parent
-SMALL = {"object_store_memory": 80 * 2**20}
+STORE = 80 * 2**20
 
 TASK = f"""
 import sys
@@ -72,7 +72,7 @@ def space(folder: Path, *settings: str) -> Space:
     return load_space(path, settings)
 
 
-def search(wanted: Space, folder: Path, address: str) -> tuple[Study, PlainDisplay]:
+def search(wanted: Space, folder: Path, address: str | None) -> tuple[Study, PlainDisplay]:
     folder.mkdir(exist_ok=True)
     task = task_of(wanted)
     study = open_study(folder, wanted, task.maximize)
@@ -105,9 +105,11 @@ def token(folder: Path) -> Iterator[None]:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A head without processors and two nodes with one each."""
     with token(tmp_path_factory.mktemp("token")):
-        found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **SMALL})
+        found = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": STORE}
+        )
         for _ in range(2):
-            found.add_node(num_cpus=1, **SMALL)
+            found.add_node(num_cpus=1, object_store_memory=STORE)
         yield found
         found.shutdown()
 
@@ -131,12 +133,16 @@ def test_a_node_without_the_files_gets_them(tmp_path: Path, cluster: Cluster):
     training = training_of(wanted, task_of(wanted))
     with running_ray(wanted, cluster.address) as found:
         (tmp_path / "space" / "neighbour.py").unlink()  # now it is as on a node of its own
-        where = ray.remote(found.origin.task)
-        path = Path(ray.get(where.remote(wanted.task, training.folder)))
+        where = ray.remote(_where)
+        path = Path(ray.get(where.remote(found.origin, wanted.task, training.folder)))
         assert path.name == "task.py" and FOLDER in path.parts
         assert (path.parent / "neighbour.py").is_file()
         # The package is the driver's too.
         assert ray.get(ray.remote(_package).remote()) != str(TESTS.parent / "search")
+
+
+def _where(origin: Origin, task: str, folder: Path) -> str:
+    return origin.task(task, folder)
 
 
 def _package() -> str:
@@ -185,7 +191,7 @@ def test_a_search_grows_with_its_cluster(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("search.tuner.capacity.EVERY", 0.5)
     wanted = space(tmp_path, "search.trials=20", "recipe.epochs=60")
-    joined = threading.Timer(6, lambda: cluster.add_node(num_cpus=2, **SMALL))
+    joined = threading.Timer(6, lambda: cluster.add_node(num_cpus=2, object_store_memory=STORE))
     joined.start()
     _, shown = search(wanted, tmp_path / "results", cluster.address)
     joined.join()
@@ -199,11 +205,13 @@ def test_a_search_grows_with_its_cluster(
 @pytest.mark.slow
 def test_the_driver_keeps_a_processor_of_its_node(tmp_path: Path):
     with token(tmp_path):
-        found = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, **SMALL})
-        found.add_node(num_cpus=1, **SMALL)
+        found = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": STORE}
+        )
+        found.add_node(num_cpus=1, object_store_memory=STORE)
         try:
             with running_ray(space(tmp_path / "space"), found.address) as joined:
-                assert joined.driver == found.head_node.node_id
+                assert joined.driver == ray.get_runtime_context().get_node_id()
                 assert Capacity(Resources(), joined.driver)() == 2
                 assert ray.available_resources()["CPU"] == 2
         finally:

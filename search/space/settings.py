@@ -23,6 +23,7 @@ ONE_OBJECTIVE = ("cmaes",)
 OBJECTIVES = ("score", "loss", "cost")
 STOPPING = ("asha", "median")
 DEFAULT_SEEDS = (0, 1)
+STRATEGIES = ("ddp",)
 DEVICES = ("auto", "cpu", "cuda")
 _NO_PART = (
     "finalists",
@@ -92,6 +93,10 @@ class Resources:
     cpu: float = 1.0
     gpu: float = 0.0
     max_concurrent: int | None = None
+    strategy: str | None = None
+    """`ddp`: a run is trained by several processes that share its batches; None: by one."""
+    workers: int = 1
+    """So many; each has its part of `cpu` and `gpu`."""
 
 
 @dataclass(frozen=True, slots=True)

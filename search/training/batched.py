@@ -152,6 +152,8 @@ class Batch:
     ):
         if recipe.amp == "float16" and device.type == "cuda":
             raise BatchingError("recipe.amp: float16 scales the loss of each run by itself")
+        if recipe.accumulate > 1:
+            raise BatchingError("recipe.accumulate: each run splits its batches by itself")
         self.task, self.splits, self.recipe, self.device = task, splits, recipe, device
         self.members = [_Member(key) for key in keys]
         self.testing = testing

@@ -39,6 +39,7 @@ from search.training.loop import initial_model, run_epochs
 from search.training.memory import in_batches
 from search.training.optimizers import activations_of
 from search.training.prepared import Prepared, error_line, prepared_task
+from search.training.shards import ALONE, Shards
 from search.training.stacked import BatchingError
 from search.training.step_cost import StepCost, measure_step_cost
 from search.training.sweep import (
@@ -72,6 +73,8 @@ class Training:
     threads: int = 1
     at_once: int = 1
     """How many runs train in one program (see `search.training.planner`); 1: the plain loop."""
+    workers: int = 1
+    """Processes that a run takes."""
     in_step: bool = False
     """Whether all runs of the grid advance together, so that a scheduler can compare epochs."""
     checkpoints: Keeping | None = None
@@ -105,7 +108,8 @@ def training_of(space: Space, task: Task) -> Training:
         grid=Grid(rates.grid, rates.default, space.seeds, rates.extend, task.maximize),
         by_loss=space.by_loss,
         device="cuda" if resources.gpu and space.device != "cpu" else "cpu",
-        threads=max(1, int(resources.cpu)),
+        threads=max(1, int(resources.cpu / resources.workers)),
+        workers=resources.workers,
         in_step=space.search.stopping is not None,
     )
 
@@ -180,6 +184,7 @@ def train_candidate(
     on_run: Callable[[Run], None] = lambda run: None,
     on_epoch: OnEpoch | None = None,
     say: Callable[[str], None] = lambda line: None,
+    shards: Shards = ALONE,
 ) -> Outcome:
     """Train one candidate over its whole sweep.
 
@@ -187,6 +192,7 @@ def train_candidate(
         on_run: called with every run as soon as it has ended.
         on_epoch: called after every epoch but a run's last, with `training.in_step` only.
         say: called with a line when a checkpoint is of no use.
+        shards: this process's part; the others are called with the same training and job.
 
     Raises:
         TaskError: the task or its data cannot be used. An error after that is the candidate's
@@ -196,7 +202,7 @@ def train_candidate(
     began = time.perf_counter()
     torch.set_num_threads(training.threads)
     training = training_for(training, job)
-    prepared = prepare(training)
+    prepared = replace(prepare(training), shards=shards)
     try:
         outcome = _trained(prepared, training, job, on_run, on_epoch, say)
     except Paused:
@@ -349,6 +355,7 @@ def _start(
         device=prepared.device,
         testing=prepared.testing,
         stream=kept.run(rate, seed) if kept else None,
+        shards=prepared.shards,
     )
 
 

@@ -157,6 +157,9 @@ def planned(
         path: where a measured choice is kept; None: it is measured now.
         measure: takes the measurement, where it is not to be taken here.
     """
+    if training.workers > 1:
+        reason = f"a run takes {training.workers} processes"
+        return replace(training, at_once=1), Choice(1, reason=reason)
     if wanted is not None:
         return replace(training, at_once=wanted), Choice(wanted, reason="as the space file says")
     choice = _kept(path, training, measure)

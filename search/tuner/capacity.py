@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
@@ -70,6 +70,12 @@ def keep_a_processor() -> tuple[str, Callable[[], None]]:
     return here, lambda: remove_placement_group(kept)
 
 
+def part_of(resources: Resources) -> Resources:
+    """What one process of a trial takes; the processes of a trial may be on several nodes."""
+    many = resources.workers
+    return replace(resources, cpu=resources.cpu / many, gpu=resources.gpu / many)
+
+
 def most_at_once(
     resources: Resources, alive: Sequence[Node], driver: str = "", grows: bool = False
 ) -> int:
@@ -86,9 +92,11 @@ def most_at_once(
     >>> most_at_once(Resources(max_concurrent=6), [Node("a", 4, 0)], grows=True)
     6
     """
-    room = sum(
-        slots(resources, node.cpus - (1 if node.name == driver else 0), node.gpus) for node in alive
+    share = part_of(resources)
+    parts = sum(
+        slots(share, node.cpus - (1 if node.name == driver else 0), node.gpus) for node in alive
     )
+    room = parts // resources.workers
     asked = room + max(1, room) if grows else room
     return int(min(asked, resources.max_concurrent or math.inf))
 

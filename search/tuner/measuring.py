@@ -13,7 +13,7 @@ from search.errors import SearchError, StudyError
 from search.plan import Plan, make_plan
 from search.space.settings import Space
 from search.training.candidate import Training, error_line
-from search.tuner.capacity import Capacity
+from search.tuner.capacity import Capacity, part_of
 from search.tuner.cluster import Cluster, running_ray
 from search.tuner.shipping import Origin
 
@@ -39,16 +39,20 @@ def plan_on_a_cluster(space: Space, address: str | None, training: Training) -> 
 
 def _there(cluster: Cluster, space: Space, act: Callable[[Origin], T]) -> T:
     """Act on a node with room for a trial; a mistake of the user's comes back as it is."""
-    wanted = space.resources
-    remote = ray.remote(num_cpus=wanted.cpu, num_gpus=wanted.gpu, max_retries=0)(act)
+    share = part_of(space.resources)
+    remote = ray.remote(num_cpus=share.cpu, num_gpus=share.gpu, max_retries=0)(_acted)
     try:
-        return ray.get(remote.remote(cluster.origin))
+        return ray.get(remote.remote(act, cluster.origin))
     except RayTaskError as error:
         if isinstance(error.cause, SearchError):
             raise error.cause from None
         raise StudyError(f"{space.name}: measuring failed: {error_line(error.cause)}") from error
     except RayError as error:
         raise StudyError(f"{space.name}: measuring failed: {error_line(error)}") from error
+
+
+def _acted(act: Callable[[Origin], T], origin: Origin) -> T:
+    return act(origin)
 
 
 def _settled(measure: Callable[[Training], T], training: Training, origin: Origin) -> T:

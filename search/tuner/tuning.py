@@ -22,6 +22,7 @@ from search.tuner.capacity import Capacity
 from search.tuner.cluster import Cluster, running_ray
 from search.tuner.driver import Check, Driver, Workers
 from search.tuner.early_stopping import early_stopping
+from search.tuner.parallel import bundles
 from search.tuner.worker import train_trial
 
 
@@ -78,7 +79,7 @@ def _capacity(space: Space, cluster: Cluster) -> Callable[[], int]:
 
 def _tuner(driver: Driver, epochs: int, cluster: Cluster) -> tune.Tuner:
     resources, training = driver.study.space.resources, driver.training
-    wanted = {"cpu": resources.cpu} | ({"gpu": resources.gpu} if resources.gpu else {})
+    wanted = bundles(resources)
     trainable = partial(train_trial, training=training, origin=cluster.origin)
     return tune.Tuner(
         tune.with_resources(trainable, wanted),

@@ -13,6 +13,7 @@ from search.errors import TaskError
 from search.records import Key, Point, Run, run_from_json, to_json
 from search.training.candidate import Job, Training, prepare, train_candidate, training_for
 from search.training.checkpoints import Paused
+from search.tuner.parallel import train_across
 from search.tuner.shipping import Origin
 
 
@@ -47,7 +48,10 @@ def train_trial(config: dict[str, Any], training: Training, origin: Origin) -> N
     try:
         prepare(training_for(training, job))  # no candidate is to blame for what this takes
         send({"begun": True})
-        outcome = train_candidate(training, job, on_run, on_epoch, say)
+        if training.workers > 1:
+            outcome = train_across(training, job, origin, on_run, on_epoch)
+        else:
+            outcome = train_candidate(training, job, on_run, on_epoch, say)
     except Paused:
         send({"paused": True})
         return
