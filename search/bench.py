@@ -116,6 +116,24 @@ def sweeps(options: argparse.Namespace) -> None:
         draw_sweeps(timing.as_json(rows)).savefig(options.picture)
 
 
+def driver_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("space", type=Path, nargs="?", default=Path("spaces/gated.yaml"))
+    parser.add_argument("--trials", nargs="+", type=int, default=[100, 1000], help="stages")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="A.B=C", help="override a key of the space"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def driver(options: argparse.Namespace) -> None:
+    from search.benchmarks import driver as growing
+
+    tell = (lambda _: None) if options.json else partial(print, flush=True)
+    growth = growing.measure(options.space, options.set, options.trials, tell)
+    for line in [growing.as_json(growth)] if options.json else growing.conclusion(growth):
+        print(line)
+
+
 Command = tuple[
     str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]
 ]
@@ -134,6 +152,11 @@ COMMANDS: dict[str, Command] = {
         "our kernels against torch's operators, eager formulas, torch.compile and a copy",
         kernels_arguments,
         kernels,
+    ),
+    "driver": (
+        "seconds of a proposal, of writing a trial, of resuming, as a study grows; nothing trains",
+        driver_arguments,
+        driver,
     ),
     "trials": (
         "runs per minute of a search, against one Ray Tune trial per (candidate, rate, seed)",

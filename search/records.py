@@ -90,6 +90,8 @@ class Trial:
     the identity in their place."""
     composed_share: float | None = None
     """That share with the formula composed of torch operations instead of its fused kernel."""
+    memory: float | None = None
+    """Bytes that a training step keeps for its backward pass, relative to the model with ReLU."""
     parameters: int = 0
     """Trainable numbers in the activations of the task's model."""
     seconds: float = 0.0
@@ -114,7 +116,7 @@ class Trial:
 
 
 _RUN_NUMBERS = ("score", "loss", "test", "seconds", "learning_rate")
-_TRIAL_NUMBERS = ("score", "best_rate", "cost", "share", "composed_share")
+_TRIAL_NUMBERS = ("score", "best_rate", "cost", "share", "composed_share", "memory")
 
 
 def to_json(record: Run | Trial) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from itertools import product
 from typing import Any
 
 from search.figures.settings import ReportSettings
-from search.finalists import chosen, fresh_seeds
+from search.finalists import chosen, fresh_seeds, other_rates
 from search.records import Point, Run, Trial
 
 GRID = (0.001, 0.003, 0.01, 0.03, 0.1)
@@ -222,25 +222,32 @@ def study_trials(candidates: int = 40, seeds: tuple[int, ...] = (0, 1)) -> list[
     return published + [candidate(first + index, seeds) for index in range(candidates)]
 
 
-def retested(trials: Sequence[Trial], tasks: int = 0, k: int = 2, seeds: int = 10) -> list[Trial]:
+def retested(
+    trials: Sequence[Trial], tasks: int = 0, k: int = 2, seeds: int = 10, swept: bool = False
+) -> list[Trial]:
     """The study with its finalists, on further tasks too; fresh scores are a point lower."""
     finalists = chosen(trials, k, maximize=True)
     names = ("", *(f"task{n}" for n in range(tasks)))
     finals: dict[int, list[Trial]] = {}
     for count, (name, trial) in enumerate(product(names, finalists)):
         finals.setdefault(trial.number, []).append(_final(trial, -100 - count, name, seeds))
+    for count, trial in enumerate(finalists if swept else ()):
+        finals[trial.number].append(_final(trial, -900 - count, "", seeds, other_rates(trial)))
     return [replace(t, finals=tuple(finals.get(t.number, ()))) for t in trials]
 
 
-def _final(trial: Trial, number: int, task: str, seeds: int) -> Trial:
+def _final(
+    trial: Trial, number: int, task: str, seeds: int, others: tuple[float, ...] = ()
+) -> Trial:
     draw = random.Random(f"{trial.number} {task}")
     fresh = fresh_seeds(seeds, (0, 1))
-    rate, base = trial.best_rate or DEFAULT_RATE, (trial.score or 0.0) - 0.01
+    rates, base = others or (trial.best_rate or DEFAULT_RATE,), (trial.score or 0.0) - 0.01
     runs = [
-        replace(run(rate, seed, base), test=round(base + draw.gauss(0, 0.002), 6)) for seed in fresh
+        replace(run(rate, seed, base), test=round(base + draw.gauss(0, 0.002), 6))
+        for rate, seed in product(rates, fresh)
     ]
     known = {"metric": "accuracy", "maximize": True} if task else {}
     return replace(
         trial, number=number, origin="finalist", of=trial.number, runs=tuple(runs), seeds=fresh,
-        task=task, environment=known,
+        task=task, environment=known, rates=others,
     )  # fmt: skip

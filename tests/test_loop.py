@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from search.training.loop import (
 )
 from search.training.optimizers import make_optimizer, parameter_groups, penalties
 from search.training.schedules import rate_factor
-from search.training.step_cost import WARM_UP, measure_step_cost
+from search.training.step_cost import WARM_UP, kept_bytes, measure_step_cost
 from search.training.streams import generator, stream_seed
 from tests.toy_task import TASK, Slope
 
@@ -550,8 +551,18 @@ def test_the_cost_of_a_step_is_measured_side_by_side():
         lambda: Watched("composed"),
         steps=6,
     )
-    assert calls == {"fused": WARM_UP + 6, "composed": WARM_UP + 6}
+    assert calls == {"fused": WARM_UP + 7, "composed": WARM_UP + 7}  # one more for the memory
     assert cost.relative > 1 and 0 < cost.share < cost.composed_share < 1
+    assert cost.memory > 10
+
+
+@pytest.mark.parametrize(
+    ("make", "kept"),
+    [(nn.Identity, 1), (nn.ReLU, 1), (nn.GELU, 2), (partial(Activation, "x * sigmoid(x)"), 2)],
+)
+def test_what_a_step_keeps_for_its_backward_pass_is_counted_once(make: Any, kept: int):
+    model = nn.Sequential(nn.Linear(3, 8), make(), nn.Linear(8, 2, bias=False))
+    assert kept_bytes(model, torch.randn(16, 3)) == kept * 16 * 8 * 4
 
 
 # --- on a GPU ------------------------------------------------------------------------------------

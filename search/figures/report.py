@@ -136,7 +136,8 @@ FIGURES: dict[str, Chart] = {
         "Score against cost",
         pareto_info,
         draw_pareto,
-        "The green line joins the activations that no other beats in both score and step time.",
+        "The green line joins the activations that no other beats in both score and cost; scores "
+        "are of fresh seeds where there are finalists, their bars are standard errors.",
         "Fewer than two trials have a measured cost.",
     ),
 }

@@ -46,6 +46,7 @@ COLUMNS: dict[str, Callable[[Row], Any]] = {
     "relative_step_time": lambda row: row.trial.cost,
     "activation_share": lambda row: row.trial.share,
     "activation_share_composed": lambda row: row.trial.composed_share,
+    "memory": lambda row: row.trial.memory,
     "runs": lambda row: row.runs,
     "diverged_runs": lambda row: row.diverged,
     "seconds": lambda row: row.trial.seconds,

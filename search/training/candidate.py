@@ -157,6 +157,7 @@ class Outcome:
     cost: float | None = None
     share: float | None = None
     composed_share: float | None = None
+    memory: float | None = None
     parameters: int = 0
     seconds: float = 0.0
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -260,6 +261,7 @@ def _trained(
         cost=cost.relative,
         share=cost.share,
         composed_share=cost.composed_share,
+        memory=cost.memory,
     )
 
 

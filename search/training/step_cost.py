@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from search.tasks.task import MakeActivation, Recipe, Splits, Task, splits_to
 from search.training.augment import augment
@@ -30,6 +30,8 @@ class StepCost:
     """Of a step's time, what the model saves that has the identity for an activation."""
     composed_share: float
     """The same share with the formula composed of torch operations (kernel "composed")."""
+    memory: float
+    """Bytes that a step keeps for its backward pass, relative to the same model with ReLU."""
 
 
 def measure_step_cost(
@@ -53,8 +55,10 @@ def measure_step_cost(
     inputs = augment(inputs, recipe.augmentation, generator(0, AUGMENTATION))
     targets = splits.train.targets[: recipe.batch_size]
     clocks: list[Callable[[], float]] = []
+    kept: list[int] = []
     for make in (make_activation, make_composed, nn.ReLU, nn.Identity):
         model = initial_model(task, splits, make, options, seed=0, device=device).train()
+        kept.append(kept_bytes(model, inputs))
         update = make_update(task, model, recipe, learning_rate=0.0, steps=1)
         clocks.append(lambda update=update: _seconds(lambda: update(0, inputs, targets), device))
     turns = [_turn(clocks, turn) for turn in range(WARM_UP + steps)][WARM_UP:]
@@ -62,7 +66,26 @@ def measure_step_cost(
         relative=statistics.median(own / relu for own, _, relu, _ in turns),
         share=max(0.0, statistics.median(1 - bare / own for own, *_, bare in turns)),
         composed_share=max(0.0, statistics.median(1 - bare / by for _, by, _, bare in turns)),
+        memory=kept[0] / kept[2],
     )
+
+
+def kept_bytes(model: nn.Module, inputs: Tensor) -> int:
+    """Bytes that a forward pass keeps for the backward pass beside the parameters and the inputs,
+    each piece of storage once: what limits the batch on a GPU."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in (inputs, *model.parameters())}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        outputs = model(inputs)  # alive until all is counted: no address is used twice
+    del outputs
+    return sum(kept.values())
 
 
 def _turn(clocks: list[Callable[[], float]], turn: int) -> list[float]:
