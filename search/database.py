@@ -22,7 +22,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from difflib import unified_diff
 from pathlib import Path
@@ -37,6 +38,7 @@ from sqlalchemy import Connection
 from search.errors import StudyError
 from search.finalists import with_finals
 from search.records import Run, Trial, run_from_json, to_json, trial_from_json
+from search.sealing import sealed
 from search.space.settings import Space
 from search.storage import (
     Place,
@@ -115,6 +117,18 @@ def read_trials(folder: Path) -> list[Trial]:
     Raises:
         StudyError: there is no study, or it cannot be read.
     """
+    with existing_database(folder) as database:
+        trials = records(database)
+    return with_finals(trials)
+
+
+@contextmanager
+def existing_database(folder: Path) -> Iterator[Database]:
+    """The database of the study in `folder`, to be read, whether a driver writes to it or not.
+
+    Raises:
+        StudyError: there is no study, or it cannot be read.
+    """
     place, name = found_place(folder)
     with connected(place) as (storage, backend):
         names = optuna.get_all_study_names(storage)
@@ -127,9 +141,10 @@ def read_trials(folder: Path) -> list[Trial]:
             for each in (found[0], found[0] + SUFFIX)
         )
         database = Database(place, storage, backend, search, baselines)
-        trials = records(database)
-        database.close()
-    return with_finals(trials)
+        try:
+            yield database
+        finally:
+            database.close()
 
 
 def records(database: Database) -> list[Trial]:
@@ -159,7 +174,8 @@ def recorded(frozen: FrozenTrial) -> Trial | None:
 
 def record_attribute(trial: Trial) -> dict[str, Any]:
     """A trial's record as its attribute; runs and choices are on the Optuna trial already."""
-    return {k: v for k, v in to_json(trial).items() if k not in ("runs", "choices", "finals")}
+    kept = to_json(trial).items()
+    return sealed({k: v for k, v in kept if k not in ("runs", "choices", "finals")})
 
 
 def candidate_attribute(

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from search.sealing import opened
+
 RunState = Literal["complete", "diverged", "pruned"]
 TrialState = Literal["running", "complete", "pruned", "diverged", "rejected", "failed", "duplicate"]
 Origin = Literal["search", "baseline", "placebo", "finalist"]
@@ -139,7 +141,8 @@ def _number(value: Any) -> Any:
 
 
 def run_from_json(data: dict[str, Any]) -> Run:
-    """The inverse of `to_json` for a run."""
+    """The inverse of `to_json` for a run, with or without its hash."""
+    data = opened(data)
     curve = tuple(
         Point(point["step"], *(_number(point[k]) for k in ("train_loss", "loss", "score")))
         for point in data.get("curve", ())
@@ -149,7 +152,8 @@ def run_from_json(data: dict[str, Any]) -> Run:
 
 
 def trial_from_json(data: dict[str, Any]) -> Trial:
-    """The inverse of `to_json` for a trial."""
+    """The inverse of `to_json` for a trial, with or without its hash."""
+    data = opened(data)
     runs = tuple(run_from_json(run) for run in data.get("runs", ()))
     numbers = {key: _number(data.get(key)) for key in _TRIAL_NUMBERS}
     finals = tuple(trial_from_json(final) for final in data.get("finals", ()))

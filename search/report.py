@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from search.errors import run_cli
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Read the study in a folder and write its leaderboard, figures and page."""
     parser = argparse.ArgumentParser(prog="python -m search.report", description=__doc__)
     parser.add_argument("folder", type=Path, help="a study's results, such as results/gated")
-    folder = parser.parse_args().folder
+    parser.add_argument(
+        "--tensorboard",
+        type=Path,
+        nargs="?",
+        const=Path("tensorboard"),
+        metavar="DIR",
+        help="write event files for TensorBoard instead (default: tensorboard in the folder)",
+    )
+    parser.add_argument(
+        "--mlflow", metavar="URI", help="write runs to MLflow instead, such as sqlite:///mlflow.db"
+    )
+    given = parser.parse_args(argv)
+    folder = given.folder
+    if given.tensorboard or given.mlflow:
+        from search.tracking.targets import track
+
+        for line in track(folder, given.tensorboard, given.mlflow):
+            print(line)
+        return 0
 
     from search.figures.leaderboard import leaderboard_info
     from search.figures.report import write_report

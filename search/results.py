@@ -4,6 +4,7 @@ study.db                the trials; with `storage` in the space, storage.json te
 space.yaml              the space, every default filled in
 batching.json           how many runs train at once, and the timings behind that
 environment.json        what was measured, on what machine, when
+log.jsonl               a line for every decision
 study.lock              held by the driver that writes
 leaderboard.*, lr_heatmap.*, report/    see `search.figures.report`
 """
@@ -22,14 +23,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
+from search.claiming import LOCK, claimed, in_use
 from search.environment import environment
 from search.errors import StudyError
 from search.space.settings import Space
 from search.tasks.task import Task, options_with, recipe_with
 
-LOCK = "study.lock"
+__all__ = ["about", "claimed", "in_use", "lasting", "session_recorded", "set_aside", "write_whole"]
+
 JOB_FOLDER = "working_dir_files"
 """Under a folder of this name Ray unpacks what `ray job submit --working-dir` sends."""
 
@@ -45,28 +47,6 @@ def lasting(results: Path, here: Path | None = None, home: Path | None = None) -
     if JOB_FOLDER not in (here or Path.cwd()).parts:
         return results
     return (home or Path.home()) / "activation-search" / results
-
-
-@contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """The folder, made if there is none, for this process alone.
-
-    Raises:
-        StudyError: another process has it, or it cannot be written.
-    """
-    lock = FileLock(folder / LOCK, timeout=0)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise StudyError(f"{folder}: another search writes here; expected one at a time") from None
-    except OSError as error:
-        told = error.strerror or error
-        raise StudyError(f"{folder}: cannot be written: {told}") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def set_aside(folder: Path) -> Path | None:
@@ -123,6 +103,7 @@ def about(space: Space, task: Task, study: str) -> dict[str, Any]:
     recipe = recipe_with(task.recipe, space.recipe)
     return {
         "study": study,
+        "space": str(space.source),
         "title": task.title,
         "metric": task.metric,
         "maximize": task.maximize,

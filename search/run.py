@@ -21,7 +21,9 @@ WIDTH = 120
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     words = argparse.ArgumentParser(prog="python -m search.run", description=__doc__)
-    words.add_argument("space", type=Path, help="a space file, such as spaces/gated.yaml")
+    words.add_argument(
+        "space", type=Path, nargs="?", help="a space file, such as spaces/gated.yaml"
+    )
     words.add_argument(
         "--set",
         action="append",
@@ -37,6 +39,13 @@ def parser() -> argparse.ArgumentParser:
     )
     words.add_argument(
         "--dry-run", action="store_true", help="train one run to time it, and print the plan"
+    )
+    words.add_argument(
+        "--check",
+        type=Path,
+        metavar="FOLDER",
+        help="verify the study in a folder, such as results/gated, and repair what can be, a copy"
+        " first; with --dry-run repair nothing. Exits with 1 where a problem is left",
     )
     words.add_argument(
         "--results",
@@ -56,6 +65,12 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code: 0, or 130 when stopped by Ctrl-C (143 by SIGTERM)."""
     given = parser().parse_args(argv)
+    if given.check is not None:
+        from search.checking import check_study
+
+        return check_study(given.check, not given.dry_run, print)
+    if given.space is None:
+        parser().error("the following arguments are required: space")
     try:
         # Here, as torch and the rest take seconds to import, and `--help` needs none of it.
         from rich.console import Console

@@ -199,7 +199,7 @@ def connected(place: Place) -> Iterator[tuple[BaseStorage, RDBStorage]]:
     Raises:
         StudyError: what the database refuses.
     """
-    with storage_errors(place):
+    with reading(place):
         storage, backend = _connect(place)
         try:
             yield storage, backend
@@ -258,6 +258,7 @@ _ADVICE = {
     "database or disk is full": "expected free space; nothing that ended is lost",
     "database is locked": "another process keeps it; expected that to end",
     "no such table": "expected the results of a study",
+    "malformed": "python -m search.run --check FOLDER keeps what can be read",
 }
 """What is to be done about some of the databases' own words."""
 
@@ -274,6 +275,19 @@ def storage_errors(place: Place) -> Iterator[None]:
             told = told.replace(secret, "***")
         advice = [f"; {text}" for words, text in _ADVICE.items() if words in told]
         raise StudyError(f"{place}: cannot be used: {told}{''.join(advice)}") from error
+
+
+@contextmanager
+def reading(place: Place) -> Iterator[None]:
+    """Tell in one line, too, what is in a database and cannot be ours: it was damaged."""
+    with storage_errors(place):
+        try:
+            yield
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+            told = " ".join(str(error).split())[:200]
+            folder = place.file.parent if place.file else "FOLDER"
+            mend = f"python -m search.run --check {folder} keeps what can be read"
+            raise StudyError(f"{place}: is damaged: {told}; {mend}") from error
 
 
 def same_file(place: Place) -> Callable[[], bool]:

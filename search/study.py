@@ -14,7 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,14 +37,16 @@ from search.database import (
     run_key,
     runs_of,
 )
+from search.decisions import LOG, Log, run_summary, trial_summary
 from search.entering import enter_baselines, enter_finalist, enter_placebos, entered_seeds
 from search.errors import StudyError
 from search.finalists import Entry, entries
 from search.language.fingerprint import fingerprint
+from search.launches import Launch, Proposal
 from search.records import Origin, Point, Run, Trial, to_json
-from search.space.grammar import Candidate
+from search.sealing import sealed
 from search.space.settings import Space
-from search.storage import Place, storage_errors
+from search.storage import Place, reading, storage_errors
 
 __all__ = ["Launch", "Proposal", "Study", "open_study", "read_trials"]
 
@@ -54,51 +56,15 @@ TRAINED = ("complete", "pruned", "diverged", "failed")
 """States that count against the budget."""
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """A candidate that is to be trained now."""
-
-    number: int
-    """Of its record; see `record_number`."""
-    expression: str
-    origin: Origin
-    name: str = ""
-    runs: tuple[Run, ...] = ()
-    """Runs that an earlier driver saw the end of."""
-    seeds: tuple[int, ...] = ()
-    """In place of the search's: of a placebo or a finalist."""
-    rate: float | None = None
-    """Of a finalist, frozen."""
-    budget: float = 1.0
-    """Of a finalist."""
-    task: str = ""
-    """Of a finalist: another than the search's."""
-    rates: tuple[float, ...] = ()
-    """Of a finalist: those beside the frozen one, in its place."""
-    alone: bool = False
-    """Whether its worker died the last time: its runs train one by one, to lose one at most."""
-    checkpoints: str = ""
-    """The folder where those of an earlier trial lie that it goes on from, and its own will."""
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """What a sampler proposed, with its handle in Optuna; it is to be launched or refused."""
-
-    asked: optuna.Trial
-    candidate: Candidate
-    fingerprint: str
-    by: str
-
-
 class Study:
     """An open study: what is known of its trials, and what is told about them.
 
     `trials` mirrors the storage, by number; only the methods below change either.
     """
 
-    def __init__(self, space: Space, database: Database, maximize: bool):
+    def __init__(self, space: Space, database: Database, maximize: bool, log: Log):
         self.space = space
+        self.log = log
         self.maximize = maximize
         self._database = database
         self._asked: dict[int, optuna.Trial] = {}
@@ -109,6 +75,7 @@ class Study:
         enter_placebos(space, database)
         self._waiting = {kind: count_waiting(study) for kind, study in database.studies}
         self.trials = {trial.number: trial for trial in records(database)}
+        log("resumed" if self.trials else "opened", study=self.name, trials=len(self.trials))
 
     # --- what is known ---------------------------------------------------------------------------
 
@@ -164,6 +131,7 @@ class Study:
     def exhaust(self, reason: str) -> None:
         """Remember that the whole space was tried."""
         self._database.search.set_user_attr("exhausted", reason)
+        self.log("exhausted", reason=reason)
 
     def seen(self) -> dict[str, int]:
         """The first trial of every function that was ever launched or refused, by fingerprint."""
@@ -195,6 +163,7 @@ class Study:
         number = record_number(baselines, asked.number)
         derived = kept["fingerprint"] if baselines else self._derived(asked)
         launch = self._launch(number, asked, kept)
+        self._log_launch(number, kept)
         if derived == kept["fingerprint"]:
             return launch
         reason = f"its choices now derive another function than {kept['expression']}"
@@ -210,7 +179,8 @@ class Study:
         self._asked[number] = asked
         trial = self.trials[number] = replace(launched(number, kept), runs=runs)
         own = trial.seeds, trial.best_rate, trial.budget, trial.task, trial.rates
-        own = *own, kept.get("deaths", 0) > 0, checkpoints_of(number, kept)
+        alone = kept.get("deaths", 0) > 0
+        own = *own, alone, checkpoints_of(number, kept)
         return Launch(number, trial.expression, trial.origin, trial.name, runs, *own)
 
     def propose(self, sampler: BaseSampler, by: str) -> Proposal:
@@ -231,6 +201,15 @@ class Study:
 
     def launch(self, proposal: Proposal) -> Launch:
         """Take a proposal: it is written, and runs from now on."""
+        launch = self._take(proposal)
+        self._log_launch(launch.number, proposal.asked.user_attrs["candidate"])
+        return launch
+
+    def _log_launch(self, number: int, kept: Mapping[str, Any]) -> None:
+        told = {key: kept.get(key) for key in ("by", "origin", "name", "continues", "of")}
+        self.log("launched", trial=number, **told, expression=kept["expression"])
+
+    def _take(self, proposal: Proposal) -> Launch:
         candidate = proposal.candidate
         text, own = str(candidate.expression), proposal.fingerprint
         kept = candidate_attribute("search", "", text, own, proposal.by, candidate.choices)
@@ -245,7 +224,10 @@ class Study:
         duplicate_of: int | None = None,
     ) -> Trial:
         """Turn a proposal down before training."""
-        number = self.launch(proposal).number
+        number = self._take(proposal).number
+        self.log(
+            "refused", trial=number, by=proposal.by, expression=str(proposal.candidate.expression)
+        )
         return self._end(number, state=state, reason=reason, duplicate_of=duplicate_of)
 
     # --- what is told ----------------------------------------------------------------------------
@@ -256,9 +238,10 @@ class Study:
 
     def add_run(self, number: int, run: Run) -> None:
         """Write a run that ended."""
-        self._asked[number].set_user_attr(run_key(run), to_json(run))
+        self._asked[number].set_user_attr(run_key(run), sealed(to_json(run)))
         trial = self.trials[number]
         self.trials[number] = replace(trial, runs=(*trial.runs, run))
+        self.log("run", trial=number, **run_summary(run))
 
     def add_epoch(
         self, number: int, epoch: int, value: float, points: Mapping[tuple[float, int], Point]
@@ -324,6 +307,7 @@ class Study:
         self._tell(trial, asked.number)
         self.trials[number] = trial
         self._curves.pop(number, None)
+        self.log("ended", trial=number, **trial_summary(trial))
         return trial
 
     def _tell(self, trial: Trial, number: int) -> None:
@@ -343,6 +327,7 @@ class Study:
         del self._asked[number], self.trials[number]
         self._curves.pop(number, None)
         self._waiting[number < 0] += 1
+        self.log("lost", trial=number, cause=cause, reason=told)
         return None
 
     # --- beginning and end -----------------------------------------------------------------------
@@ -367,6 +352,7 @@ class Study:
         for entry in missing:
             enter_finalist(entry, self._database)
         self._waiting[True] += len(missing)
+        self.log("finalists", of=sorted({entry.trial.number for entry in missing}))
         return len(missing)
 
     def _missing_finalists(self) -> list[Entry]:
@@ -394,5 +380,5 @@ def open_study(folder: Path, space: Space, maximize: bool, fresh: bool = False) 
         StudyError: the folder has another study, or its database cannot be used.
     """
     database = open_database(folder, space, maximize, fresh)
-    with storage_errors(database.place):
-        return Study(space, database, maximize)
+    with reading(database.place):
+        return Study(space, database, maximize, Log(folder / LOG))

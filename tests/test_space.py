@@ -168,6 +168,7 @@ def test_a_resolved_space_keeps_what_is_not_the_default(tmp_path: Path) -> None:
         "search.trials=99",
         "resources={cpu: 1, gpu: 1, max_concurrent: 8}",
         "device=cuda",
+        "timeout=60",
         "data_root=/tmp",
     ],
 )
@@ -447,6 +448,9 @@ MISTAKES = [
         13,
         "unknown key 'resources.max_parallel'; known: cpu, gpu, max_concurrent",
     ),
+    ("gates: off", "timeout: 0", 14, "timeout: expected a number > 0, got 0"),
+    ("gates: off", "timeout: long", 14, "timeout: expected a number > 0, got 'long'"),
+    ("gates: off", "timout: 60", 14, "unknown key 'timout'; did you mean 'timeout'?"),
     ("gates: off", "gates: of", 14, "gates: expected true or false, got 'of'"),
     ("device: cpu", "device: gpu", 15, "device: unknown device 'gpu'; did you mean 'cpu'?"),
     ("device: cpu", "name: other", 15, "key 'name' stands twice; the first is at s.yaml:1"),

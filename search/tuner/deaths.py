@@ -58,8 +58,8 @@ def patience(timeout: float | None, training: Training, launch: Launch) -> float
     if timeout is None:
         return None
     again = launch.rate is not None
-    rates, seeds = training.grid.rates, launch.seeds or training.grid.seeds
-    runs = (1 if again else len(rates)) * len(seeds)
+    rates = launch.rates or ((launch.rate,) if again else training.grid.rates)
+    runs = len(rates) * len(launch.seeds or training.grid.seeds)
     at_once = runs if training.in_step and not again else 1 if launch.alone else training.at_once
     return timeout * launch.budget * min(at_once, runs)
 

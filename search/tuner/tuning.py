@@ -61,11 +61,17 @@ def run_search(
             _tuner(driver, epochs, cluster).fit()
             study.accept_failures()
             driver.pausing.tidy()
-        except (Stopped, SearchError):
+        except (Stopped, SearchError) as error:
+            study.log("stopped", why=_why(error))
             with suppress(StudyError):  # what cannot be written now is released when it goes on
                 study.release()
             raise
+        study.log("done", why=driver.proposals.ended)
         return driver.proposals.ended
+
+
+def _why(error: BaseException) -> str:
+    return f"signal {error.code - 128}" if isinstance(error, Stopped) else str(error)
 
 
 def _capacity(space: Space, cluster: Cluster) -> Callable[[], int]:

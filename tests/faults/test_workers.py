@@ -2,108 +2,98 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from test_run import gone
 from test_tuner import log, search, space
 
 from search.records import Trial
-from search.space.settings import Space
 from search.study import Launch, read_trials
 from search.training.candidate import task_of, training_of
 from search.training.sweep import Grid
 from search.tuner.deaths import LONGEST_PAUSE, Silence, death, patience
 
 RUNS = 4
-"""Of a trial: two rates, two seeds, and no extension in these."""
+"""Of a trial: two rates and two seeds; no grid is extended here."""
 
-ONCE = """marker = HERE / ("once " + formula.replace("/", "|"))
-    built = (HERE / "log.txt").read_text().count("build " + formula + chr(10))
-    if {condition} and built == 4 and not marker.exists():
-        marker.touch()
-        {fault}"""
-"""A fault while a trial's third run begins, the first time only."""
-
-
-def searched(wanted: Space) -> dict[str, Trial]:
-    """What came of every formula."""
-    search(wanted)
-    trials = read_trials(wanted.source.parent / "results")
-    return {trial.expression: trial for trial in trials if trial.state != "duplicate"}
-
-
-def small(folder: Path, *settings: str, build: str) -> Space:
-    """Two baselines and two candidates, none of which extends its grid."""
-    fixed = ("learning_rate.extend=false", "search.trials=2", "search.seed=2")
-    return space(folder, *fixed, *settings, build=build)
-
-
-def keys(trial: Trial) -> list[tuple[float, int]]:
-    return [(run.learning_rate, run.seed) for run in trial.runs]
+# At the third run of a formula, which is the fourth model that is built for it: one is built to
+# count its parameters.
+FAULTS = """third = (HERE / "log.txt").read_text().count("build " + formula + chr(10)) == 4
+    if "relu" in formula and third and not (HERE / "killed").exists():
+        (HERE / "killed").touch()
+        os.kill(os.getpid(), 9)
+    if "tanh" in formula:
+        os._exit(3)
+    if "erf" in formula and third:
+        import ctypes
+        from search.orphans import started_at
+        (HERE / "process").write_text(started_at(os.getpid()))
+        ctypes.PyDLL(None).sleep(1000)  # keeps Python's lock: no Python code runs here any more
+    if "sin" in formula:
+        bytearray(2**60)
+    if "cos" in formula:
+        sys.exit("enough")"""
+FORMULAS = ["silu", "relu", "x * tanh(x)", "x * erf(x)", "x * sin(x)", "x * cos(x)"]
 
 
-@pytest.mark.usefixtures("ray_runs")
-def test_one_that_crashes_the_interpreter_is_tried_again_once_then_failed(tmp_path: Path):
-    trials = searched(small(tmp_path, build='if "gompertz" in formula: os._exit(3)'))
-    crashed = {e: t for e, t in trials.items() if "gompertz" in e}
-    assert len(trials) == 4 and crashed
-    for expression, trial in trials.items():
-        if expression in crashed:
-            assert (trial.state, trial.reason) == (
-                "failed",
-                "its worker process crashed or was killed",
-            )
-            assert log(tmp_path, "build").count(expression) == 2
-        else:
-            assert trial.state == "complete" and len(trial.runs) == RUNS
+class Searched(NamedTuple):
+    """A search in which nearly everything breaks."""
+
+    folder: Path
+    trials: dict[str, Trial]
+    """By name."""
+
+    def built(self, name: str) -> int:
+        """How many models were built of a baseline."""
+        return log(self.folder, "build").count(self.trials[name].expression)
 
 
-@pytest.mark.usefixtures("ray_runs")
-def test_a_killed_worker_loses_the_run_in_its_hands_and_no_other(tmp_path: Path):
-    # The baselines come first: the search must not end before the killed one has gone on.
-    fault = ONCE.format(condition='"relu" in formula', fault="os.kill(os.getpid(), 9)")
-    trials = searched(small(tmp_path, "search.trials=0", build=fault))
-    assert {t.name: t.state for t in trials.values()} == {"relu": "complete", "silu": "complete"}
-    relu = next(t for t in trials.values() if t.name == "relu")
-    assert len(set(keys(relu))) == len(keys(relu)) == RUNS
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory, ray_runs: None) -> Searched:
+    folder = tmp_path_factory.mktemp("faults")
+    baselines = f"baselines=[{', '.join(FORMULAS)}]"
+    fixed = ("learning_rate.extend=false", "search.trials=0", "timeout=3")
+    _, why = search(space(folder, *fixed, baselines, build=FAULTS))
+    assert why == "all 0 trials are done"
+    trials = read_trials(folder / "results")
+    assert len(trials) == len(FORMULAS)
+    return Searched(folder, {trial.name: trial for trial in trials})
+
+
+def test_one_that_crashes_the_interpreter_is_tried_again_once_then_failed(searched: Searched):
+    trial = searched.trials["x * tanh(x)"]
+    assert (trial.state, trial.reason) == ("failed", "its worker process crashed or was killed")
+    assert searched.built(trial.name) == 2
+
+
+def test_a_killed_worker_loses_the_run_in_its_hands_and_no_other(searched: Searched):
+    trial = searched.trials["relu"]
+    assert trial.state == "complete"
+    assert len({(run.learning_rate, run.seed) for run in trial.runs}) == len(trial.runs) == RUNS
     # A whole trial, and before that: its parameters, two runs that are kept, and the one lost.
-    silu = next(t for t in trials.values() if t.name == "silu")
-    built = Counter(log(tmp_path, "build"))
-    assert built[relu.expression] == built[silu.expression] + 4 - 2
+    assert searched.built("relu") == searched.built("silu") + 4 - 2
 
 
-@pytest.mark.usefixtures("ray_runs")
-def test_one_that_hangs_in_c_code_is_ended_and_its_finished_runs_are_kept(tmp_path: Path):
-    # `PyDLL` keeps Python's lock: no Python code runs in that process any more.
-    hang = "import ctypes; from search.orphans import started_at;"
-    hang += ' (HERE / "process").write_text(started_at(os.getpid()));'
-    hang += " ctypes.PyDLL(None).sleep(1000)"
-    fault = ONCE.format(condition='"relu" in formula', fault=hang)
-    trials = searched(small(tmp_path, "search.trials=0", "timeout=3", build=fault))
-    relu = next(t for t in trials.values() if t.name == "relu")
-    silu = next(t for t in trials.values() if t.name == "silu")
-    assert relu.state == "failed"
-    assert relu.reason == "no run ended within 3 s (timeout: 3 s a run)"
-    assert len(relu.runs) == 2 and {run.state for run in relu.runs} == {"complete"}
-    assert silu.state == "complete"
-    assert gone([(tmp_path / "process").read_text(encoding="utf-8")], seconds=30)
+def test_one_that_hangs_in_c_code_is_ended_and_its_finished_runs_are_kept(searched: Searched):
+    trial = searched.trials["x * erf(x)"]
+    assert trial.state == "failed"
+    assert trial.reason == "no run ended within 3 s (timeout: 3 s a run)"
+    assert len(trial.runs) == 2 and {run.state for run in trial.runs} == {"complete"}
+    assert gone([(searched.folder / "process").read_text(encoding="utf-8")], seconds=30)
 
 
-@pytest.mark.usefixtures("ray_runs")
-def test_one_without_memory_and_one_that_leaves_fail_with_their_reasons(tmp_path: Path):
-    fault = """if "relu" in formula: bytearray(2**60)
-    if "silu" in formula or "sigmoid" in formula: sys.exit("enough")"""
-    wanted = small(tmp_path, "search.trials=0", "baselines=[relu,silu,tanh(x)]", build=fault)
-    trials = {trial.name: trial for trial in searched(wanted).values()}
-    assert trials["relu"].state == trials["silu"].state == "failed"
-    assert trials["relu"].reason.startswith("MemoryError")
-    assert trials["silu"].reason.startswith("SystemExit: enough (task.py:")
-    assert trials["tanh(x)"].state == "complete"
-    assert len(set(log(tmp_path, "load"))) <= 2 + 1  # no process was lost by that
+def test_one_without_memory_and_one_that_leaves_fail_with_their_reasons(searched: Searched):
+    reasons = {name: searched.trials[f"x * {name}(x)"].reason for name in ("sin", "cos")}
+    assert reasons["sin"].startswith("MemoryError")
+    assert reasons["cos"].startswith("SystemExit: enough (task.py:")
+
+
+def test_nothing_else_suffers(searched: Searched):
+    trial = searched.trials["silu"]
+    assert trial.state == "complete" and len(trial.runs) == RUNS
 
 
 # --- without Ray ---------------------------------------------------------------------------------

@@ -1,0 +1,47 @@
+"""What goes into training, and what is on its way there: plain values of a study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import optuna
+
+from search.records import Origin, Run
+from search.space.grammar import Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A candidate that is to be trained now."""
+
+    number: int
+    """Of its record; see `record_number`."""
+    expression: str
+    origin: Origin
+    name: str = ""
+    runs: tuple[Run, ...] = ()
+    """Runs that an earlier driver saw the end of."""
+    seeds: tuple[int, ...] = ()
+    """In place of the search's: of a placebo or a finalist."""
+    rate: float | None = None
+    """Of a finalist, frozen."""
+    budget: float = 1.0
+    """Of a finalist."""
+    task: str = ""
+    """Of a finalist: another than the search's."""
+    rates: tuple[float, ...] = ()
+    """Of a finalist: those beside the frozen one, in its place."""
+    alone: bool = False
+    """Whether its worker died the last time: its runs train one by one, to lose one at most."""
+    checkpoints: str = ""
+    """The folder where those of an earlier trial lie that it goes on from, and its own will."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What a sampler proposed, with its handle in Optuna; it is to be launched or refused."""
+
+    asked: optuna.Trial
+    candidate: Candidate
+    fingerprint: str
+    by: str

@@ -1,0 +1,199 @@
+"""What can still be read of a damaged `study.db`, as a new one.
+
+SQLite refuses a file from its first broken page on; here every row is asked for by its number, and
+those that cannot be read, or mean nothing, are left out. A trial whose own row is lost but whose
+attributes are there gets a row again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+from sqlalchemy import URL
+
+from search.database import SUFFIX
+from search.errors import StudyError
+from search.storage import DATABASE
+
+TABLES = (
+    "studies",
+    "study_directions",
+    "study_user_attributes",
+    "study_system_attributes",
+    "trials",
+    "trial_user_attributes",
+    "trial_system_attributes",
+    "trial_params",
+    "trial_values",
+    "trial_intermediate_values",
+)
+BESIDE = ("-wal", "-shm")
+"""SQLite's own files beside a database that was not closed."""
+PATIENCE = 2000
+"""Rows in a row that may be missing before a table is taken for read, where its end is unknown."""
+
+Row = dict[str, Any]
+
+
+def damage(path: Path) -> str:
+    """What SQLite finds wrong with a file; empty where it is whole."""
+    try:
+        with closing(sqlite3.connect(path, timeout=30)) as connection:
+            ((told,), *_) = connection.execute("PRAGMA integrity_check(1)").fetchall()
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return "" if told == "ok" else " ".join(told.split())
+
+
+def keep_copy(folder: Path) -> Path:
+    """Copy the database, as it is, to the first free `study.db.1`, `study.db.2`, …
+
+    Raises:
+        StudyError: there is no room for it.
+    """
+    path = folder / DATABASE
+    kept = next(each for n in count(1) if not (each := folder / f"{DATABASE}.{n}").exists())
+    try:
+        shutil.copy2(path, kept)
+        for suffix in BESIDE[:1]:
+            with suppress(FileNotFoundError):
+                shutil.copy2(f"{path}{suffix}", f"{kept}{suffix}")
+    except OSError as error:
+        raise StudyError(f"{kept}: cannot be written: {error.strerror or error}") from None
+    return kept
+
+
+def salvage(folder: Path, kept: Path) -> str:
+    """Replace the database of a folder by what can be read of its copy `kept`; says how much.
+
+    Raises:
+        StudyError: not even the names of its studies can be read.
+    """
+    path, new = folder / DATABASE, folder / f".{DATABASE}.salvaged"
+    new.unlink(missing_ok=True)
+    try:
+        told = _salvaged(kept, new)
+        os.replace(new, path)
+    finally:
+        for suffix in ("", *BESIDE):
+            Path(f"{new}{suffix}").unlink(missing_ok=True)
+    for suffix in BESIDE:
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    return told
+
+
+def _salvaged(kept: Path, new: Path) -> str:
+    backend = RDBStorage(URL.create("sqlite", database=str(new)).render_as_string())
+    backend.remove_session()
+    backend.engine.dispose()
+    with closing(sqlite3.connect(kept)) as old, closing(sqlite3.connect(new)) as fresh:
+        old.execute(
+            "pragma writable_schema = on"
+        )  # else a file that was cut off is not read at all
+        old.text_factory = lambda data: data.decode(errors="replace")
+        read = {table: list(_rows(old, table)) for table in TABLES}
+        if len(read["studies"]) != 2:
+            raise StudyError(f"{kept.parent / DATABASE}: no study can be read in it any more")
+        lost = _restore_trials(read)
+        for table, rows in read.items():
+            for row in rows:
+                names, marks = ", ".join(row), ", ".join("?" * len(row))
+                statement = f"insert or ignore into {table} ({names}) values ({marks})"
+                fresh.execute(statement, tuple(row.values()))
+        fresh.commit()
+    return f"{len(read['trials'])} trials can be read; {lost} of them had lost their own row"
+
+
+def _rows(old: sqlite3.Connection, table: str) -> Iterator[Row]:
+    """Every row that can be read and means something."""
+    for values, names in _readable(old, table):
+        row = dict(zip(names, values, strict=True))
+        if all(_is_json(row[key]) for key in ("value_json", "distribution_json") if key in row):
+            if table == "trials" and row["state"] not in TrialState.__members__:
+                row["state"] = "RUNNING"  # its record tells, if it has one
+            yield row
+
+
+def _readable(old: sqlite3.Connection, table: str) -> Iterator[tuple[tuple[Any, ...], list[str]]]:
+    last, missing, number = _last(old, table), 0, 0
+    while missing < PATIENCE and (last is None or number < last):
+        number += 1
+        try:
+            found = old.execute(f"select * from {table} where rowid = ?", (number,))
+            row = found.fetchone()
+        except sqlite3.DatabaseError:
+            row = None
+        missing = 0 if row is not None or last is not None else missing + 1
+        if row is not None:
+            yield row, [column[0] for column in found.description]
+
+
+def _last(old: sqlite3.Connection, table: str) -> int | None:
+    try:
+        return old.execute(f"select max(rowid) from {table}").fetchone()[0] or 0
+    except sqlite3.DatabaseError:
+        return None
+
+
+def _is_json(text: Any) -> bool:
+    try:
+        json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def _restore_trials(read: dict[str, list[Row]]) -> int:
+    """Give trials without a row one again, as running: what they are, their records tell; how many.
+
+    Numbers count up within each of the two studies, in the order of the rows; Optuna counts on
+    that, so a row of which nothing is left is given too where a number is missing.
+    """
+    baselines = {row["study_name"].endswith(SUFFIX): row["study_id"] for row in read["studies"]}
+    trials = {row["trial_id"]: row for row in read["trials"]}
+    written: dict[int, Row] = {}
+    for row in read["trial_user_attributes"]:
+        if row["key"] in ("record", "candidate"):
+            written.setdefault(row["trial_id"], {})[row["key"]] = json.loads(row["value_json"])
+    following = dict.fromkeys(baselines.values(), 0)
+    lost = 0
+    for own in range(1, max([*trials, *written], default=0) + 1):
+        if own not in trials:
+            study = _study_of(own, written.get(own, {}), trials, baselines, following)
+            if study is None:
+                continue
+            lost += 1
+            trials[own] = {"trial_id": own, "number": following[study], "study_id": study}
+            trials[own]["state"] = "RUNNING"
+        following[trials[own]["study_id"]] = trials[own]["number"] + 1
+    read["trials"] = [trials[own] for own in sorted(trials)]
+    return lost
+
+
+def _study_of(
+    own: int,
+    written: Row,
+    trials: dict[int, Row],
+    baselines: dict[bool, int],
+    following: dict[int, int],
+) -> int | None:
+    """Which study a lost trial was of: by its record, else the one that lacks a number there."""
+    record, candidate = written.get("record"), written.get("candidate")
+    if record is not None:
+        return baselines[record["number"] < 0]
+    later = [trials[number] for number in sorted(trials) if number > own]
+    for study in baselines.values():
+        first = next((row["number"] for row in later if row["study_id"] == study), None)
+        if first is not None and first > following[study]:
+            return study
+    return baselines[not candidate["choices"]] if candidate is not None else None
