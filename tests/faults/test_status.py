@@ -52,7 +52,7 @@ def test_a_status_beside_a_driver_in_the_middle_of_writing(
     folder = watched(study)
     with (
         claimed(folder),
-        closing(sqlite3.connect(Path(str(study.place)), isolation_level=None)) as writer,
+        closing(sqlite3.connect(str(study.place), isolation_level=None)) as writer,
     ):
         writer.execute("BEGIN EXCLUSIVE")
         writer.execute("update trials set state = 'FAIL'")  # seen by nobody yet
