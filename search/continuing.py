@@ -24,6 +24,7 @@ from search.database import (
     run_attributes,
     values_of,
 )
+from search.ladder import rung_attributes
 from search.records import Trial
 
 ATTEMPTS = 10
@@ -103,7 +104,8 @@ def _enqueue(
         number = record_number(study is database.baselines, frozen.number)
         where = {"continues": frozen.number, "checkpoints": checkpoints_of(number, kept)}
         changed = kept | again | where
-        attributes = {"candidate": changed, **run_attributes(frozen.user_attrs)}
+        known = run_attributes(frozen.user_attrs) | rung_attributes(frozen.user_attrs)
+        attributes = {"candidate": changed, **known}
         study.enqueue_trial(kept["choices"], user_attrs=attributes)
     database.storage.set_trial_user_attr(frozen._trial_id, "continued", True)
 

@@ -35,6 +35,12 @@ class Launch:
     """Whether its worker died the last time: its runs train one by one, to lose one at most."""
     checkpoints: str = ""
     """The folder where those of an earlier trial lie that it goes on from, and its own will."""
+    promoted: int = 0
+    """The epoch of the last rung that it has passed."""
+    told: int = 0
+    """The epoch up to which the study has its points."""
+    seconds: float = 0.0
+    """What it took until it waited at a rung."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from search.space.settings import Resources, Space
 from search.training.candidate import Training, prepare
 from search.training.loop import run_epochs
 from search.training.planner import Choice, planned
+from search.training.rungs import rungs_of, share_of_steps
 
 COUNTED = 2000
 """A finite space up to this size is counted by function; a larger one by derivation."""
@@ -49,6 +50,8 @@ class Plan:
     """Length of a finalist's run, in runs of the search."""
     tasks: tuple[str, ...] = ()
     """Further ones that finalists are trained on."""
+    share: float = 1.0
+    """Of the steps of the search's grids, those that halving leaves."""
     swept: int = 0
     """Finalists that are trained at every rate."""
 
@@ -65,7 +68,7 @@ class Plan:
     @property
     def seconds(self) -> float:
         """Until the end, with one extended rate for every second trial."""
-        runs = self.runs + 0.5 * self.searched * self.seeds
+        runs = self.runs * self.share + 0.5 * self.searched * self.seeds
         runs += self._fresh_runs * self.budget
         trials = self.searched + self.finalists + self.swept
         run_seconds = self.run_seconds / self.batching.gain
@@ -79,11 +82,12 @@ class Plan:
         """The plan in words."""
         sweep = f"{self.rates} learning rates × {self.seeds} seeds"
         placebos = f" and {self.placebos} placebos" if self.placebos else ""
+        halved = f"; halving leaves {self.share:.0%} of the steps" if self.share < 1 else ""
         return [
             f"candidates   {self.candidates}",
             f"trials       {self.trials} candidates and {self.baselines} baselines{placebos}",
             f"runs         {self.runs}: every trial at {sweep}; more where the best rate is at an"
-            " end of the grid",
+            f" end of the grid{halved}",
             f"finalists    {self._finalists()}",
             f"time         about {duration(self.seconds)}: {self.run_seconds:.2g} s a run (timed"
             f" now), {self.concurrent} trials at once",
@@ -112,12 +116,14 @@ def make_plan(space: Space, training: Training, concurrent: int | None = None) -
         StudyError: this machine cannot run a single trial.
         TaskError: the data are missing.
     """
-    finalists = space.finalists
+    finalists, rates = space.finalists, len(space.learning_rate.grid)
+    epochs = prepare(training).epochs
+    rungs = rungs_of(space.learning_rate.halving, epochs, rates)
     return Plan(
         candidates=candidates(space.grammar),
         trials=_trials(space),
         baselines=len(space.baselines),
-        rates=len(space.learning_rate.grid),
+        rates=rates,
         seeds=len(space.seeds),
         concurrent=concurrent
         or concurrency(space.resources, available_cpus(), torch.cuda.device_count()),
@@ -129,6 +135,7 @@ def make_plan(space: Space, training: Training, concurrent: int | None = None) -
         budget=finalists.budget if finalists else 1.0,
         tasks=finalists.tasks if finalists else (),
         swept=most_swept(space),
+        share=share_of_steps(rungs, epochs, rates),
     )
 
 

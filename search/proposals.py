@@ -12,6 +12,7 @@ from optuna.samplers import RandomSampler
 
 from search.language.expression import Expression
 from search.language.fingerprint import fingerprint
+from search.records import Trial
 from search.samplers import build_sampler
 from search.space.grammar import Grammar
 from search.study import Launch, Proposal, Study
@@ -53,14 +54,23 @@ class Proposals:
         """Why no more candidates will come; empty while some may."""
         self.ended = ""
         """Why nothing more will come; empty while something may."""
+        self._given_up: list[Trial] = []
 
     def next(self) -> Launch | None:
         """What to train now, or None: nothing at this moment, or nothing ever once `ended`."""
-        waiting = self.study.next_waiting()
+        waiting = self.study.next_waiting() or self.study.promote()
         if waiting is not None or self.ended:
             return waiting
         launch = None if self.searched else self._next_candidate()
+        if launch is None and (ended := self.study.give_up()):
+            self._given_up += ended
+            return self.next()
         return self._next_finalist() if self.searched else launch
+
+    def given_up(self) -> list[Trial]:
+        """Those that nobody promoted, since the last time that this was asked."""
+        found, self._given_up = self._given_up, []
+        return found
 
     def _next_finalist(self) -> Launch | None:
         """Finalists are chosen once no score is missing; and the end is once no worker is left
@@ -80,7 +90,7 @@ class Proposals:
             return None
         if self.study.trained() + busy >= budget:
             return None
-        until, waiting_workers = time.monotonic() + self.seconds, bool(self.study.running())
+        until, waiting_workers = time.monotonic() + self.seconds, bool(self.study.active())
         while not self.searched and (not waiting_workers or time.monotonic() < until):
             launch = self._propose(self.space.grammar)
             if launch is not None:

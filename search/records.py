@@ -56,13 +56,31 @@ Key = tuple[float, int]
 """A run's learning rate and seed."""
 
 
+Member = tuple[int, float, int]
+"""A run among those of several candidates: the candidate's place, the learning rate, the seed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What an epoch of runs that train together brought."""
+    """What an epoch of one candidate's runs that train together brought."""
 
     points: Mapping[Key, Point]
     """Of every run that trained through it."""
     ended: tuple[Run, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SharedEpoch:
+    """What an epoch of several candidates' runs that train together brought."""
+
+    points: Mapping[Member, Point]
+    ended: Mapping[Member, Run] = field(default_factory=dict)
+
+    def of(self, candidate: int) -> Epoch:
+        """One candidate's part of it."""
+        points = {(rate, seed): p for (c, rate, seed), p in self.points.items() if c == candidate}
+        ended = tuple(run for (c, _, _), run in self.ended.items() if c == candidate)
+        return Epoch(points, ended)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +114,8 @@ class Trial:
     """Bytes that a training step keeps for its backward pass, relative to the model with ReLU."""
     parameters: int = 0
     """Trainable numbers in the activations of the task's model."""
+    spared: int = 0
+    """Steps that its runs did not take because their rates left at a rung."""
     seconds: float = 0.0
     """Wall time of the whole trial."""
     environment: dict[str, Any] = field(default_factory=dict)

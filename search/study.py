@@ -41,6 +41,7 @@ from search.decisions import LOG, Log, run_summary, trial_summary
 from search.entering import enter_baselines, enter_finalist, enter_placebos, entered_seeds
 from search.errors import StudyError
 from search.finalists import Entry, entries
+from search.ladder import Ladder, is_paused, promoted_to, taken_up
 from search.language.fingerprint import fingerprint
 from search.launches import Launch, Proposal
 from search.records import Origin, Point, Run, Trial, to_json
@@ -75,6 +76,9 @@ class Study:
         enter_placebos(space, database)
         self._waiting = {kind: count_waiting(study) for kind, study in database.studies}
         self.trials = {trial.number: trial for trial in records(database)}
+        self.ladder = Ladder(space.search.promotion, maximize, database)
+        for number in self.ladder.waiting:
+            self._asked[number], self._curves[number] = taken_up(database, number)
         log("resumed" if self.trials else "opened", study=self.name, trials=len(self.trials))
 
     # --- what is known ---------------------------------------------------------------------------
@@ -113,15 +117,20 @@ class Study:
             and origin in (None, trial.origin)
         ]
 
+    def active(self) -> list[Trial]:
+        """Those that a worker has, or will have without a word from anybody."""
+        return [trial for trial in self.running() if trial.number not in self.ladder.waiting]
+
     def checkpoints(self) -> set[str]:
-        """The folders of the checkpoints from which something may go on."""
+        """The folders of checkpoints from which something may go on."""
         return going_on(self._database)
 
     def is_complete(self) -> bool:
         """Whether nothing is left to train: no sampler is asked to tell."""
         searches = self.space.grammar is not None and not self.exhausted
         wants = searches and self.trained() < self.space.search.trials
-        return not wants and not any(self._waiting.values()) and not self._missing_finalists()
+        wants = wants or any(self._waiting.values()) or bool(self.ladder.waiting)
+        return not wants and not self._missing_finalists()
 
     @property
     def exhausted(self) -> str:
@@ -179,9 +188,19 @@ class Study:
         self._asked[number] = asked
         trial = self.trials[number] = replace(launched(number, kept), runs=runs)
         own = trial.seeds, trial.best_rate, trial.budget, trial.task, trial.rates
-        alone = kept.get("deaths", 0) > 0
-        own = *own, alone, checkpoints_of(number, kept)
+        own = *own, kept.get("deaths", 0) > 0, checkpoints_of(number, kept)
+        self.ladder.remember(number, asked.user_attrs)
+        own = *own, promoted_to(asked.user_attrs)
         return Launch(number, trial.expression, trial.origin, trial.name, runs, *own)
+
+    def promote(self) -> Launch | None:
+        """A candidate that waited at a rung and goes on."""
+        if (number := self.ladder.next()) is None:
+            return None
+        asked = self._asked[number]
+        epoch = self.ladder.go_on(asked, number)
+        launch = self._launch(number, asked, asked.user_attrs["candidate"])
+        return replace(launch, told=epoch, seconds=self.ladder.seconds[number])
 
     def propose(self, sampler: BaseSampler, by: str) -> Proposal:
         """Ask a sampler for a candidate."""
@@ -254,15 +273,35 @@ class Study:
         if math.isfinite(value) and len(self.space.search.objectives) == 1:
             self._asked[number].report(value, epoch)
 
-    def prune(self, number: int, epoch: int) -> Trial:
-        """A scheduler stopped the trial after `epoch`: its unfinished runs are kept as pruned."""
-        reason = f"stopped by {self.space.search.stopping} after epoch {epoch}"
+    def reach(self, launch: Launch, epoch: int, value: float, seconds: float) -> bool:
+        """A trial has its value at a rung; whether it waits there, after so many seconds."""
+        number, asked = launch.number, self._asked[launch.number]
+        self.ladder.reach(asked, number, epoch, value)
+        waits = launch.origin != "baseline" and epoch > launch.promoted
+        if waits:
+            self.ladder.pause(asked, number, epoch, self._curves.get(number, {}), seconds)
+        elif launch.origin == "baseline":
+            self.ladder.pass_by(asked, number, epoch)
+        return waits
+
+    def give_up(self) -> list[Trial]:
+        """Prune those that wait at a rung, once nobody runs who could change who is promoted."""
+        ended = []
+        for number in [] if self.active() else sorted(self.ladder.waiting):
+            epoch, reason = self.ladder.give_up(self._asked[number], number)
+            ended.append(self.prune(number, epoch, reason, self.ladder.seconds[number]))
+        return ended
+
+    def prune(self, number: int, epoch: int, reason: str = "", seconds: float = 0.0) -> Trial:
+        """A trial ends after `epoch`, stopped by a scheduler if no other reason is given: its
+        unfinished runs are kept as pruned."""
+        reason = reason or f"stopped by {self.space.search.stopping} after epoch {epoch}"
         finished = {(run.learning_rate, run.seed) for run in self.trials[number].runs}
         for (rate, seed), curve in self._curves.get(number, {}).items():
             if (rate, seed) not in finished:
                 steps, points = curve[-1].step, tuple(curve)
                 self.add_run(number, Run(rate, seed, "pruned", reason, curve=points, steps=steps))
-        return self._end(number, state="pruned", reason=reason)
+        return self._end(number, state="pruned", reason=reason, seconds=seconds)
 
     def finish(self, number: int, **outcome: Any) -> Trial:
         """A trial ended as `outcome` (fields of its record) says.
@@ -325,6 +364,7 @@ class Study:
             return self.finish(number, state="failed", reason=told)
         release(self._database, self.space.search.objectives, number < 0, frozen, cause)
         del self._asked[number], self.trials[number]
+        self.ladder.forget(number)
         self._curves.pop(number, None)
         self._waiting[number < 0] += 1
         self.log("lost", trial=number, cause=cause, reason=told)
@@ -343,7 +383,8 @@ class Study:
         with self.storage_errors():
             for baselines, study in self._database.studies:
                 for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                    release(self._database, objectives, baselines, frozen, cause)
+                    if not is_paused(frozen.user_attrs):
+                        release(self._database, objectives, baselines, frozen, cause)
         self._asked.clear()
 
     def enter_finalists(self) -> int:

@@ -15,8 +15,9 @@ from search.figures.leaderboard import leaderboard_info
 from search.figures.notation import rate_text
 from search.figures.settings import ReportSettings
 from search.figures.tables import fresh_cell
+from search.promotion import spared_by_promotion
 from search.records import Trial
-from search.statistics import time_in_activations
+from search.statistics import spared_share, time_in_activations
 
 TOP = 10
 
@@ -56,7 +57,8 @@ def print_summary(
 
 
 def notes(trials: Sequence[Trial]) -> list[str]:
-    """Duplicates, rejections by gate, what else has no score, and the activations' share of time.
+    """Duplicates, rejections by gate, what else has no score, the steps that halving spared, and
+    the activations' share of time.
 
     >>> notes([])
     []
@@ -74,6 +76,10 @@ def notes(trials: Sequence[Trial]) -> list[str]:
     for state in ("diverged", "pruned", "failed"):
         if states[state]:
             told.append(f"{state}: {states[state]}")
+    if spared := spared_share(trials):
+        told.append(f"halving spared {spared:.0%} of the steps")
+    if spared := spared_by_promotion(trials):
+        told.append(f"rungs spared {spared:.0%} of the steps")
     if shares := time_in_activations(trials):
         own, composed = shares
         told.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,81 +15,34 @@ from torch import Tensor, nn
 
 from search.activation import Activation
 from search.errors import SpaceError
-from search.records import Epoch, Key, Run
+from search.records import Run
 from search.space.space import load_space
 from search.tasks.digits import TASK as DIGITS
 from search.tasks.task import (
     MakeActivation,
     Recipe,
-    Split,
     Splits,
     Task,
-    find_task,
-    options_with,
-    recipe_with,
 )
 from search.tasks.text import TASK as TEXT
 from search.training.batched import run_together
-from search.training.candidate import Job, Training, train_candidate
-from search.training.loop import run_epochs
-from search.training.memory import halving, in_batches, out_of_memory
+from search.training.candidate import Job, train_candidate
 from search.training.planner import Choice, plan_batching, planned
-from search.training.stacked import BatchingError
-from search.training.sweep import Grid, drain
-
-HERE = Path(__file__).parent
-CLOSE = 64 * torch.finfo(torch.float32).eps
-"""Relative, of losses after a dozen steps: some roundings a step, which so few amplify little."""
-TOY = find_task("toy_task.py", HERE)
-KEYS = ((0.003, 0), (0.03, 0), (0.003, 7), (0.03, 7))
-GATED = "(a - b) * x * sigmoid(s * x) + b * x where a = 1 per layer, b = 0 per layer, s = 1 {}"
-
-
-def digits(count: int = 96) -> Splits:
-    """Random numbers in the shape of digits."""
-    random = torch.Generator().manual_seed(0)
-
-    def part(size: int) -> Split:
-        inputs = torch.randn(size, 1, 8, 8, generator=random)
-        return Split(inputs, torch.randint(10, (size,), generator=random))
-
-    return Splits(part(count), part(40), part(2), outputs=10)
-
-
-def characters() -> Splits:
-    random = torch.Generator().manual_seed(0)
-    parts = [torch.randint(20, (size, 9), generator=random) for size in (24, 6, 2)]
-    return Splits(*(Split(p[:, :-1], p[:, 1:]) for p in parts), outputs=20)
-
-
-def plain(task: Task, splits: Splits, make: MakeActivation, keys: Sequence[Key], **rest: Any):
-    return {
-        key: drain(run_epochs(task, splits, make, learning_rate=key[0], seed=key[1], **rest))
-        for key in keys
-    }
-
-
-def together(task: Task, splits: Splits, make: MakeActivation, keys: Sequence[Key], **rest: Any):
-    epochs = list(run_together(task, splits, make, keys=keys, **rest))
-    return {(r.learning_rate, r.seed): r for epoch in epochs for r in epoch.ended}
-
-
-def settings(task: Task, options: dict[str, Any], **recipe: Any) -> dict[str, Any]:
-    base = {"batch_size": 16, "epochs": 2, "schedule": "cosine", "warmup": 0.2}
-    made = recipe_with(task.recipe, base | recipe)
-    return {"options": options_with(task, options), "recipe": made}
-
-
-def distance(a: Run, b: Run) -> float:
-    """The largest relative difference of two runs' losses."""
-    pairs = zip(a.curve, b.curve, strict=True)
-    numbers = [((p.train_loss, q.train_loss), (p.loss, q.loss)) for p, q in pairs]
-    return max(abs(x - y) / abs(x) for point in numbers for x, y in point)
-
-
-def silu() -> nn.Module:
-    return Activation("x * sigmoid(x)")
-
+from search.training.sweep import Grid
+from tests.batched_cases import (
+    CLOSE,
+    GATED,
+    KEYS,
+    TOY,
+    characters,
+    digits,
+    distance,
+    plain,
+    settings,
+    silu,
+    together,
+    training,
+)
 
 # name: task, data, options, activation, recipe
 CASES: dict[str, tuple[Task, Splits, dict[str, Any], str, dict[str, Any]]] = {
@@ -263,103 +216,6 @@ def test_seconds_are_shared():
     assert len({run.seconds for run in runs.values()}) == 1
 
 
-# --- what cannot be batched ----------------------------------------------------------------------
-
-
-class Branching(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x * 2 if x.mean() > 0 else x
-
-
-class Replacing(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(()))
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.mean = 0.9 * self.mean + 0.1 * x.mean()
-        return x
-
-
-class Recurrent(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.cell = nn.LSTM(16, 16, batch_first=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.cell(x.unsqueeze(1))[0][:, 0]
-
-
-class Random(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.dropout(x, 0.5, self.training)
-
-
-@pytest.mark.parametrize(
-    ("layer", "said"),
-    [
-        (Branching, r"layer 3 \(Branching\): .*data-dependent"),
-        (Replacing, "buffer mean is replaced"),
-        (Recurrent, r"layer 3.cell \(LSTM\): "),
-        (Random, r"layer 3 \(Random\): .*random"),
-    ],
-)
-def test_what_cannot_be_batched_is_told_by_its_layer(layer: type[nn.Module], said: str):
-    def build(make: MakeActivation, splits: Splits, **_: Any) -> nn.Module:
-        first = [nn.Flatten(), nn.Linear(64, 16), make(), layer()]
-        return nn.Sequential(*first, nn.Linear(16, splits.outputs))
-
-    task = Task(name="own", load=lambda root: digits(), build=build)
-    with pytest.raises(BatchingError, match=said) as caught:
-        together(task, digits(), silu, KEYS, options={}, recipe=Recipe(batch_size=16, epochs=1))
-    assert "\n" not in str(caught.value)
-
-
-OWN = """
-import torch
-from torch import nn
-from search.tasks.task import Recipe, Split, Splits, Task
-
-class Branching(nn.Module):
-    def forward(self, x):
-        return x if x.mean() > 1000 else 2 * x
-
-def load(root):
-    torch.manual_seed(0)
-    parts = [Split(torch.randn(n, 4), torch.randint(2, (n,))) for n in (64, 16, 16)]
-    return Splits(*parts, outputs=2)
-
-def build(make, splits):
-    return nn.Sequential(nn.Linear(4, 8), make(), Branching(), nn.Linear(8, 2))
-
-TASK = Task(name="own", load=load, build=build, recipe=Recipe(batch_size=16, epochs=2))
-"""
-
-
-def training(folder: Path = HERE, task: str = "toy_task.py", **changes: Any) -> Training:
-    grid = Grid(rates=(0.03, 0.3), default=0.3, seeds=(0, 1), extend=True)
-    shared = {"options": {}, "recipe": {}, "data_root": None, "grid": grid}
-    return Training(task, folder, **{**shared, **changes})
-
-
-def test_a_candidate_that_cannot_be_batched_trains_the_plain_way_and_says_why(tmp_path: Path):
-    (tmp_path / "own.py").write_text(OWN, encoding="utf-8")
-    ended: dict[int, list[Run]] = {1: [], 4: []}
-    outcomes = [
-        train_candidate(
-            training(tmp_path, "own.py", at_once=n), Job("silu(x)", gated=False), ended[n].append
-        )
-        for n in ended
-    ]
-    assert [o.state for o in outcomes] == ["complete", "complete"]
-    assert [r.curve for r in ended[1]] == [r.curve for r in ended[4]]
-    said = outcomes[1].environment["batching"]
-    assert said.startswith("one by one: layer 2 (Branching): ") and "\n" not in said
-    choice = planned(training(tmp_path, "own.py"), None, None)[1]
-    assert choice.at_once == 1
-    assert choice.words.startswith("runs one by one; layer 2 (Branching): ")
-
-
 # --- the sweep of a candidate --------------------------------------------------------------------
 
 
@@ -404,34 +260,6 @@ def test_epochs_of_a_batched_sweep_are_told(at_once: int):
 
 
 # --- how many at once ----------------------------------------------------------------------------
-
-
-def test_out_of_memory_halves_the_batch_and_every_run_ends_once():
-    tried: list[int] = []
-
-    def fits_three(keys: Sequence[Key]) -> Iterator[Epoch]:
-        tried.append(len(keys))
-        if len(keys) > 3:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        yield Epoch({}, tuple(Run(rate, seed, "complete", score=1.0) for rate, seed in keys))
-
-    keys = [(0.1, seed) for seed in range(10)]
-    runs = [run for epoch in halving(fits_three, keys) for run in epoch.ended]
-    assert [run.seed for run in runs] == list(range(10))
-    assert tried == [10, 5, 3, 2, 5, 3, 2]
-    tried.clear()
-    list(in_batches(fits_three, keys, 3))
-    assert tried == [2, 3, 2, 3]
-
-
-def test_one_run_that_does_not_fit_is_an_error():
-    def never(keys: Sequence[Key]) -> Iterator[Epoch]:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-        yield Epoch({})
-
-    with pytest.raises(torch.OutOfMemoryError):
-        list(halving(never, [(0.1, 0), (0.1, 1)]))
-    assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
 def test_the_planner_takes_the_fastest_way_and_keeps_its_choice(tmp_path: Path):

@@ -204,13 +204,14 @@ def test_a_batch_goes_on_from_any_checkpoint_bit_by_bit(case: str, tmp_path: Pat
     whole = {(r.learning_rate, r.seed): r for epoch in epochs for r in epoch.ended}
     assert {whole[key].state for key in KEYS} == {"complete"}
     every = Every(tmp_path)
-    list(run(keys=keys, stream=kept(every, tmp_path, steps=3).batch(keys)))
+    members = [(0, *key) for key in keys]
+    list(run(keys=keys, stream=kept(every, tmp_path, steps=3).batch(members)))
     cuts = list(every.each())
     assert len(cuts) == whole[KEYS[0]].steps // 3 + 1
     for cut in cuts:
         trial = kept(cut, tmp_path)
-        assert [sorted(part) for part in trial.begun(keys)] == [sorted(keys)]
-        again = list(run(keys=keys, stream=trial.batch(keys)))
+        assert [sorted(part) for part in trial.begun(members)] == [sorted(members)]
+        again = list(run(keys=keys, stream=trial.batch(members)))
         assert [epoch.points for epoch in again] == [epoch.points for epoch in epochs]
         for one, other in zip(again, epochs, strict=True):
             assert len(one.ended) == len(other.ended)
@@ -230,12 +231,13 @@ def test_a_batch_goes_on_with_what_is_asked_of_it(tmp_path: Path):
     )
     whole = {(r.learning_rate, r.seed): r for epoch in run(keys=KEYS) for r in epoch.ended}
     every = Every(tmp_path)
-    list(run(keys=KEYS, stream=kept(every, tmp_path, steps=7).batch(KEYS)))
-    left = [KEYS[2], (0.1, 5)]
+    members = [(0, *key) for key in KEYS]
+    list(run(keys=KEYS, stream=kept(every, tmp_path, steps=7).batch(members)))
+    left = [members[2], (0, 0.1, 5)]
     for cut in every.each():
         trial = kept(cut, tmp_path)
-        assert trial.begun(left) == [[KEYS[2]]]
-        epochs = run(keys=[KEYS[2]], stream=trial.batch([KEYS[2]]))
+        assert trial.begun(left) == [[members[2]]]
+        epochs = run(keys=[KEYS[2]], stream=trial.batch([members[2]]))
         (found,) = [r for epoch in epochs for r in epoch.ended]
         assert same(found, whole[KEYS[2]])
 

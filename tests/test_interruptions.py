@@ -105,12 +105,12 @@ def steps(path: Path) -> int:
 def whole(path: Path) -> tuple[dict[str, list[Run]], int]:
     """The study from its beginning to its end, without an interruption."""
     process = started(path)
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=600)
     assert process.returncode == 0, out
     return runs(path), steps(path)
 
 
-def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
+def until(true: Callable[[], bool], seconds: float = 300.0) -> None:
     limit = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < limit
@@ -147,7 +147,7 @@ def test_a_killed_driver_goes_on_with_the_same_numbers(tmp_path: Path, batching:
         process.communicate()
         kills += 1
     process = started(path)
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=600)
     assert process.returncode == 0, out
     assert kills >= 2
     assert runs(path) == expected
@@ -165,7 +165,7 @@ def test_a_killed_worker_goes_on_with_the_same_numbers(tmp_path: Path, batching:
     workers = [pid for pid in _children(process.pid) if "train" in _title(pid)]
     assert workers
     os.kill(workers[0], signal.SIGKILL)
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=600)
     assert process.returncode == 0, out
     assert runs(path) == expected
     assert steps(path) <= taken + 4 * (EVERY + 2)
@@ -182,16 +182,17 @@ def test_a_stopped_search_writes_checkpoints_and_ends_within_ten_seconds(
     until(written_since(path, began))
     asked = time.time()
     process.send_signal(number)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=120)
     assert time.time() - asked < 10, out
     assert process.returncode == 128 + number, out
     assert written_since(path, asked)(), "the workers were not waited for"
     assert (path.parent / "rings" / "checkpoints" / "stop").exists()
     process = started(path)
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=600)
     assert process.returncode == 0, out
     assert runs(path) == expected
-    assert steps(path) <= taken + 8  # nothing is repeated; a step may be cut off
+    # Nothing is repeated; a batch that goes on asks each of its members once, to see if it can.
+    assert steps(path) <= taken + 2 * (4 + 4)
 
 
 def test_a_worker_that_does_not_listen_is_not_waited_for(tmp_path: Path):
@@ -201,7 +202,7 @@ def test_a_worker_that_does_not_listen_is_not_waited_for(tmp_path: Path):
     time.sleep(3)
     asked = time.time()
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=120)
     assert time.time() - asked < 10, out
     assert process.returncode == 128 + signal.SIGTERM
 

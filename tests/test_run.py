@@ -131,6 +131,10 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     assert "2 candidates and 2 baselines" in out
     assert "runs         24: every trial at 3 learning rates × 2 seeds" in out
     assert "s a run (timed now), " in out
+    assert "halving" not in out
+    halving = "learning_rate.halving={keep: 0.3, rungs: 1}"
+    assert main(words(space, "--dry-run", "--set", halving)) == 0
+    assert "end of the grid; halving leaves " in capsys.readouterr().out
     assert sorted(space.parent.rglob("*")) == before
 
 

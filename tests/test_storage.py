@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -145,32 +146,32 @@ def test_the_place_of_a_study_is_not_its_definition(tmp_path: Path):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server() -> Iterator[str]:
     """A PostgreSQL server of our own; its URL, whose password is in SEARCH_TEST_SECRET."""
     initdb, control = shutil.which("initdb"), shutil.which("pg_ctl")
     if not (initdb and control and find_spec("psycopg")):
         pytest.skip("needs PostgreSQL's initdb and pg_ctl, and psycopg")
-    folder, port = tmp_path_factory.mktemp("server"), free_port()
-    owner = server_owner()
-    for part in (folder, *folder.parents):  # the server's user must reach it
-        if part.owner() == pwd.getpwuid(os.getuid()).pw_name and owner and part != Path("/tmp"):
-            part.chmod(part.stat().st_mode | 0o755)
-    data, words = folder / "data", folder / "secret"
-    words.write_text(SECRET, encoding="utf-8")
-    data.mkdir()
-    if owner:
-        shutil.chown(data, owner)
+    owner, port = server_owner(), free_port()
+    # Not pytest's own folder: that is closed to the server's user.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        data, words = Path(folder) / "data", Path(folder) / "secret"
+        words.write_text(SECRET, encoding="utf-8")
+        data.mkdir()
+        if owner:
+            Path(folder).chmod(0o755)
+            shutil.chown(data, owner)
 
-    def act(*command: str) -> None:
-        subprocess.run(command, check=True, user=owner, capture_output=True, cwd=data)
+        def act(*command: str) -> None:
+            subprocess.run(command, check=True, user=owner, capture_output=True, cwd=data)
 
-    act(initdb, "-D", str(data), "-U", "me", "--auth=scram-sha-256", f"--pwfile={words}")
-    words.unlink()
-    options = f"-p {port} -k {data} -c listen_addresses=127.0.0.1 -c fsync=off"
-    act(control, "-D", str(data), "-o", options, "-l", str(data / "log"), "-w", "start")
-    with environment_variables({"SEARCH_TEST_SECRET": SECRET}):
-        yield f"postgresql+psycopg://me:${{SEARCH_TEST_SECRET}}@127.0.0.1:{port}/postgres"
-    act(control, "-D", str(data), "-m", "immediate", "-w", "stop")
+        act(initdb, "-D", str(data), "-U", "me", "--auth=scram-sha-256", f"--pwfile={words}")
+        words.unlink()
+        options = f"-p {port} -k {data} -c listen_addresses=127.0.0.1 -c fsync=off"
+        own = ("-D", str(data), "-w", "-t", "120")
+        act(control, *own, "-o", options, "-l", str(data / "log"), "start")
+        with environment_variables({"SEARCH_TEST_SECRET": SECRET}):
+            yield f"postgresql+psycopg://me:${{SEARCH_TEST_SECRET}}@127.0.0.1:{port}/postgres"
+        act(control, *own, "-m", "immediate", "stop")
 
 
 def server_owner() -> str | None:
@@ -208,7 +209,8 @@ def test_a_server_keeps_a_study_for_one_driver(tmp_path: Path, server: str):
 def test_a_killed_search_goes_on_from_the_server(tmp_path: Path, server: str):
     command = [sys.executable, "-m", "search.run", str(write(tmp_path)), "--set"]
     command += [f"storage={server}", "--results", str(tmp_path / "results")]
-    first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    quiet = subprocess.DEVNULL
+    first = subprocess.Popen(command, cwd=ROOT, stdout=quiet, stderr=quiet)
     folder = tmp_path / "results" / "stored"
     until = time.monotonic() + 240
     while time.monotonic() < until and first.poll() is None and len(finished(folder)) < 3:

@@ -17,6 +17,7 @@ from search.records import Trial
 from search.space.settings import Resources, Space
 from search.space.space import load_space
 from search.study import Study, open_study, read_trials
+from search.summary import notes
 from search.training.candidate import task_of, training_of
 from search.tuner import run_search
 
@@ -194,6 +195,24 @@ def test_early_stopping_prunes_candidates_and_no_baseline(tmp_path: Path, rule: 
     for trial in trials:
         if trial.state == "complete":
             assert frozen.get(trial.number) is None or trial.score is not None
+
+
+def test_halving_ends_rates_of_candidates_and_baselines_alike(tmp_path: Path):
+    rates = "learning_rate={grid: [0.003, 0.01, 0.03, 0.1, 0.3], default: 0.03, halving: on}"
+    search(space(tmp_path, rates, "search.trials=2", "search.stopping=asha", epochs=8))
+    trials = read_trials(tmp_path / "results")
+    trained = [t for t in trials if t.state == "complete"]
+    assert {t.name for t in trained} >= {"relu", "silu"}
+    for trial in trained:
+        left = [r for r in trial.runs if r.state == "pruned"]
+        assert {r.learning_rate for r in left}.isdisjoint({trial.best_rate})
+        assert left and {r.reason.split(":")[0] for r in left} <= {
+            "rung after epoch 2",
+            "rung after epoch 4",
+        }
+        assert trial.spared == sum(max(x.steps for x in trial.runs) - r.steps for r in left)
+        assert len({(r.learning_rate, r.seed) for r in trial.runs}) == len(trial.runs) >= 10
+    assert "halving spared" in "".join(notes(trials))
 
 
 def test_two_objectives_are_searched_together(tmp_path: Path):

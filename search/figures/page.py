@@ -20,8 +20,9 @@ from search.figures.rejections import rejections_info
 from search.figures.settings import ReportSettings
 from search.figures.tables import difference_cell
 from search.figures.verdict import gain, verdict
+from search.promotion import spared_by_promotion
 from search.records import Trial
-from search.statistics import time_in_activations
+from search.statistics import spared_share, time_in_activations
 
 MOST_ROWS = 300
 """Rows of the page's leaderboard; leaderboard.csv has all."""
@@ -161,6 +162,10 @@ def tiles(
     runs, diverged = sum(row.runs for row in rows), sum(row.diverged for row in rows)
     shown.append((f"{len(board.ranked):,} of {trials:,}", "trials with a score"))
     shown.append((f"{runs:,}", f"training runs, {diverged:,} diverged"))
+    if spared := spared_share(row.trial for row in rows):
+        shown.append((f"{spared:.0%}", "of the steps spared by halving"))
+    if spared := spared_by_promotion(row.trial for row in rows):
+        shown.append((f"{spared:.0%}", "of the steps spared by rungs"))
     if shares := time_in_activations(row.trial for row in rows):
         own, composed = shares
         what = f"of a step in activations; {composed:.0%} as composed torch operations"

@@ -32,6 +32,7 @@ class ReportSettings:
     """Trials asked for."""
     objectives: tuple[str, ...] = ("score",)
     stopping: str = ""
+    halving: str = ""
     places: int | None = None
     """Candidates that are trained again after the search; None: nothing is."""
     fresh_seeds: int = 0
@@ -65,6 +66,7 @@ class ReportSettings:
             ("budget", "" if self.budget is None else f"{self.budget} trials"),
             ("objectives", ", ".join(self.objectives)),
             ("early stopping", self.stopping),
+            ("halving of the rates", self.halving),
             ("finalists", self._finalists()),
             ("placebos", str(self.placebos or "")),
         ]
@@ -144,6 +146,7 @@ def _settings(folder: Path, text: str, space: dict, environment: dict) -> Report
             budget=None if trials is None else int(trials),
             objectives=tuple(str(name) for name in search.get("objectives") or ("score",)),
             stopping=str(search.get("stopping") or ""),
+            halving=_listed(_mapping(rates.get("halving"))),
             places=int(finalists.get("k", 0)) if finalists else None,
             fresh_seeds=int(finalists.get("seeds", 0)),
             further_tasks=tuple(str(task) for task in finalists.get("tasks") or ()),

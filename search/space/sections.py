@@ -23,7 +23,9 @@ from search.space.settings import (
     STRATEGIES,
     Checkpoints,
     Finalists,
+    Halving,
     LearningRates,
+    Promotion,
     Resources,
     SearchSettings,
 )
@@ -31,8 +33,11 @@ from search.space.settings import (
 if TYPE_CHECKING:
     from search.tasks.task import Task
 
-SEARCH_KEYS = ("sampler", "trials", "seed", "objectives", "stopping")
-RATE_KEYS = ("grid", "default", "extend")
+SEARCH_KEYS = ("sampler", "trials", "seed", "objectives", "stopping", "promotion")
+PROMOTION_KEYS = ("first", "eta")
+RATE_KEYS = ("grid", "default", "extend", "halving")
+HALVING_KEYS = ("keep", "rungs")
+MOST_RUNGS = 20
 FINALIST_KEYS = ("k", "seeds", "budget", "tasks", "sweep", "smallest_gain")
 CHECKPOINT_KEYS = ("seconds", "steps", "folder")
 RESOURCE_KEYS = ("cpu", "gpu", "max_concurrent", "strategy", "workers")
@@ -55,6 +60,7 @@ def read_learning_rates(fields: Fields) -> LearningRates | None:
     below.only(RATE_KEYS)
     grid = _grid(below)
     extend = below.truth("extend", True)
+    halving = _halving(below)
     if "default" not in below.values:
         below.missing("default", "one rate of the grid")
         return None
@@ -62,7 +68,22 @@ def read_learning_rates(fields: Fields) -> LearningRates | None:
     if grid and not math.isnan(default) and default not in grid:
         rates = ", ".join(f"{rate:g}" for rate in grid)
         below.wrong("default", f"a rate of the grid ({rates})")
-    return LearningRates(grid, default, extend) if grid else None
+    return LearningRates(grid, default, extend, halving) if grid else None
+
+
+def _halving(fields: Fields) -> Halving | None:
+    """When the worst rates leave; None without the key, or with null or `off` behind it."""
+    value = fields.values.get("halving")
+    if value is None or value.data in (None, False, "off"):
+        return None
+    if value.data is True or value.data == "on":
+        return Halving()
+    below, default = fields.below("halving"), Halving()
+    below.only(HALVING_KEYS)
+    keep = below.number("keep", default.keep, 0, above=True)
+    if keep >= 1:
+        below.wrong("keep", "a number > 0 and < 1")
+    return Halving(keep, below.whole("rungs", default.rungs, 1, MOST_RUNGS))
 
 
 def _grid(fields: Fields) -> tuple[float, ...]:
@@ -273,11 +294,44 @@ def read_search(
         seed=below.whole("seed", default.seed, 0, LARGEST_SEED),
         objectives=_objectives(below, task),
         stopping=stopping or None,
+        promotion=_promotion(below),
     )
+    _check_promotion(below, found)
     if found.trials and not searches:
         below.wrong("trials", "0, since there is no activation to search")
     _check_sampler(below, found, grammar)
     return found
+
+
+def _promotion(fields: Fields) -> Promotion | None:
+    """Where candidates wait; None without the key, or with null or `off` behind it."""
+    value = fields.values.get("promotion")
+    if value is None or value.data in (None, False, "off"):
+        return None
+    if value.data is True or value.data == "on":
+        return Promotion()
+    below, default = fields.below("promotion"), Promotion()
+    below.only(PROMOTION_KEYS)
+    found = Promotion(
+        below.number("first", default.first, 0, above=True),
+        below.number("eta", default.eta, 1, above=True),
+    )
+    if found.first >= 1:
+        below.wrong("first", "a share of a run, > 0 and < 1")
+    return found
+
+
+def _check_promotion(fields: Fields, search: SearchSettings) -> None:
+    """Note what cannot be had together."""
+    if search.promotion is None:
+        return
+    place = fields.values["promotion"].place
+    if search.stopping is not None:
+        told = f"search.promotion: expected it or stopping: {search.stopping}, not both"
+        fields.problems.add(place, told)
+    if len(search.objectives) > 1:
+        told = "search.promotion: rungs compare one objective, and here are "
+        fields.problems.add(place, told + ", ".join(search.objectives))
 
 
 def _objectives(fields: Fields, task: Task | None) -> tuple[str, ...]:

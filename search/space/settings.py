@@ -40,6 +40,15 @@ _NO_PART = (
 
 
 @dataclass(frozen=True, slots=True)
+class Halving:
+    """At which of a run's epochs the worst rates of a grid leave (`search.training.rungs`)."""
+
+    keep: float = 0.5
+    """The share of the rates that goes on after a rung."""
+    rungs: int = 2
+
+
+@dataclass(frozen=True, slots=True)
 class LearningRates:
     """The grid that every candidate and baseline is trained on."""
 
@@ -49,6 +58,19 @@ class LearningRates:
     """One of the grid: the rate that one would take without tuning."""
     extend: bool = True
     """Whether to train beyond an end of the grid when the best rate stands there."""
+    halving: Halving | None = None
+    """None: every rate is trained to the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """At which of a run's epochs candidates wait until they are among the best there
+    (`search.promotion`)."""
+
+    first: float = 0.25
+    """The first rung, as a share of a run."""
+    eta: float = 2.0
+    """The best 1/eta of a rung go on, and the next rung is eta times as far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +86,8 @@ class SearchSettings:
     (seconds of a step relative to ReLU)."""
     stopping: str | None = None
     """`asha` or `median` stops runs early; None trains every run to its end."""
+    promotion: Promotion | None = None
+    """None: no candidate waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +198,10 @@ class Space:
         for key in _NO_PART:
             del kept[key]
         kept["search"] = {k: v for k, v in kept["search"].items() if k != "trials"}
+        if self.search.promotion is None:  # as it was before there was such a key
+            del kept["search"]["promotion"]
+        if self.learning_rate.halving is None:  # as it was before there was such a key
+            del kept["learning_rate"]["halving"]
         # The first rule is the start, and the order of keys is lost in a comparison of mappings.
         return kept | {"start": self.grammar.start if self.grammar else None}
 

@@ -110,6 +110,9 @@ def _space(fields: Fields, path: Path, problems: Problems) -> Space | None:
         place = fields.values["baselines"].place
         problems.add(place, "baselines is empty, and there is no activation to search")
     search = read_search(fields, searches, grammar, task)
+    checkpoints = read_checkpoints(fields)
+    if search.promotion is not None and checkpoints is None:
+        fields.wrong("checkpoints", "other than off: search.promotion has candidates wait with one")
     settings = {
         "seeds": read_seeds(fields),
         "finalists": read_finalists(fields, task_name, path.parent),
@@ -119,7 +122,7 @@ def _space(fields: Fields, path: Path, problems: Problems) -> Space | None:
         "device": fields.word("device", DEVICES, "auto"),
         "batching": read_batching(fields),
         "timeout": read_timeout(fields),
-        "checkpoints": read_checkpoints(fields),
+        "checkpoints": checkpoints,
         "data_root": None if fields.is_null("data_root") else fields.text("data_root"),
         "storage": read_storage(fields),
     }

@@ -63,6 +63,14 @@ def time_in_activations(trials: Iterable[Trial]) -> tuple[float, float] | None:
     return float(own), float(composed)
 
 
+def spared_share(trials: Iterable[Trial]) -> float | None:
+    """Of the steps that whole runs would have taken, those that rungs spared; None when none."""
+    trials = list(trials)
+    spared = sum(trial.spared for trial in trials)
+    taken = sum(run.steps for trial in trials for run in trial.runs)
+    return spared / (spared + taken) if spared else None
+
+
 def rate_key(rate: float) -> float:
     """A rate rounded to six digits: 0.1 * 3 and 0.3 are the same column of a table."""
     return float(f"{rate:.6g}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from search.records import Epoch, Key, Point, Run, run_from_json, to_json
+from search.records import Member, Point, Run, SharedEpoch, run_from_json, to_json
 from search.training.checkpoints import State, Stream
 from search.training.stacked_optimizers import StackedAdamW, StackedOptimizer
 
@@ -17,94 +17,103 @@ if TYPE_CHECKING:
     from search.training.batched import Batch
 
 
+Ended = dict[Member, Run]
+"""Runs that ended, by member."""
+
+
 @dataclass(slots=True)
 class Past:
     """What a batch has told so far, and what it is to tell with the epoch under way."""
 
-    epochs: list[Epoch] = field(default_factory=list)
-    ended: list[Run] = field(default_factory=list)
+    epochs: list[SharedEpoch] = field(default_factory=list)
+    ended: Ended = field(default_factory=dict)
     """Runs that ended since the last epoch was told."""
 
-    def add(self, points: Mapping[Key, Point], ended: Sequence[Run] = ()) -> Epoch:
+    def add(self, points: Mapping[Member, Point], ended: Mapping[Member, Run]) -> SharedEpoch:
         """The epoch that is told now."""
-        self.epochs.append(Epoch(points, (*self.ended, *ended)))
-        self.ended = []
+        self.epochs.append(SharedEpoch(points, {**self.ended, **ended}))
+        self.ended = {}
         return self.epochs[-1]
 
     def heard_again(
-        self, keys: Collection[Key]
-    ) -> Generator[Epoch, Mapping[Key, str] | None, dict[Key, str]]:
+        self, members: Collection[Member]
+    ) -> Generator[SharedEpoch, Mapping[Member, str] | None, dict[Member, str]]:
         """The epochs of before, of the runs that are asked for; which of them are to end now."""
-        dropped: dict[Key, str] = {}
+        dropped: dict[Member, str] = {}
         for epoch in self.epochs:
-            points = {key: point for key, point in epoch.points.items() if key in keys}
-            ended = tuple(run for run in epoch.ended if (run.learning_rate, run.seed) in keys)
-            dropped |= (yield Epoch(points, ended)) or {}
+            points = {member: point for member, point in epoch.points.items() if member in members}
+            ended = {member: run for member, run in epoch.ended.items() if member in members}
+            dropped |= (yield SharedEpoch(points, ended)) or {}
         return dropped
 
     def state(self) -> State:
         """As it is written."""
+        every = [self.ended, *(epoch.ended for epoch in self.epochs)]
         return {
-            "keys": sorted({key for key in self._keys()}),
+            "keys": [list(member) for ended in every for member in ended],
             "epochs": [
                 {
-                    "points": [[*key, *astuple(point)] for key, point in epoch.points.items()],
-                    "ended": [to_json(run) for run in epoch.ended],
+                    "points": [[*member, *astuple(point)] for member, point in each.points.items()],
+                    "ended": _written(each.ended),
                 }
-                for epoch in self.epochs
+                for each in self.epochs
             ],
-            "ended": [to_json(run) for run in self.ended],
+            "ended": _written(self.ended),
             "members": [],
         }
 
-    def _keys(self) -> list[Key]:
-        runs = [*self.ended, *(run for epoch in self.epochs for run in epoch.ended)]
-        return [(run.learning_rate, run.seed) for run in runs]
+
+def _written(ended: Mapping[Member, Run]) -> list[Any]:
+    return [[list(member), to_json(run)] for member, run in ended.items()]
+
+
+def _read(ended: Sequence[Any]) -> Ended:
+    return {tuple(member): run_from_json(run) for member, run in ended}
 
 
 def past_of(state: Mapping[str, Any]) -> Past:
     """What was written."""
     epochs = [
-        Epoch(
-            {(rate, seed): Point(*rest) for rate, seed, *rest in epoch["points"]},
-            tuple(run_from_json(run) for run in epoch["ended"]),
+        SharedEpoch(
+            {(place, rate, seed): Point(*rest) for place, rate, seed, *rest in each["points"]},
+            _read(each["ended"]),
         )
-        for epoch in state["epochs"]
+        for each in state["epochs"]
     ]
-    return Past(epochs, [run_from_json(run) for run in state["ended"]])
+    return Past(epochs, _read(state["ended"]))
 
 
 def take_up(
-    begin: Callable[[Sequence[Key]], Batch], keys: Sequence[Key], stream: Stream
+    begin: Callable[[Sequence[Member]], Batch], members: Sequence[Member], stream: Stream
 ) -> tuple[Batch | None, Past]:
     """The batch as it was written down, None if nothing of it is left to train; or a new one."""
     state = stream.read()
     if state is None:
-        return begin(keys), Past()
+        return begin(members), Past()
     past = past_of(state)
     if not state["members"]:
         return None, past
-    batch = begin([tuple(member["key"]) for member in state["members"]])
+    batch = begin([tuple(each["member"]) for each in state["members"]])
     if not stream.restored(lambda state: restore(batch, state), state):
-        return begin(keys), Past()
+        return begin(members), Past()
     return batch, past
 
 
 def batch_state(batch: Batch, past: Past) -> State:
     """All of it, between two steps."""
     told = past.state()
-    own = [member.key for member in batch.members]
+    own = [list(each.member) for each in batch.members]
     return {
         **told,
         "keys": [*told["keys"], *own],
         "members": [
             {
-                "key": list(member.key),
-                "curve": [list(astuple(point)) for point in member.curve],
-                "seconds": member.seconds,
-                "losses": list(member.losses),
+                "member": list(each.member),
+                "curve": [list(astuple(point)) for point in each.curve],
+                "seconds": each.seconds,
+                "losses": list(each.losses),
             }
-            for member in batch.members
+            for each in batch.members
         ],
         "step": batch.step,
         "done": batch.done,

@@ -1,35 +1,36 @@
-"""Many runs of one candidate in one program: the rates and seeds of a sweep, an epoch at a time.
+"""Many runs in one program: the rates and seeds of a sweep, or of several, an epoch at a time.
 
     one forward pass, one backward pass and one optimizer step for all members
 
-A member has its own weights, buffers, rate, order of data, augmentation, dropout stream, clipping
-and penalties; it follows the trajectory of its own plain run (`search.training.loop`) up to
-round-off, and what happens to one leaves the others bitwise as they were. One that diverges leaves
-at its step, with the reason that the plain loop gives, and the batch is compacted.
+The members' models are of one architecture: those of one candidate, or of several whose formulas
+are one program up to numbers (`search.training.alike`). A member has its own weights, buffers,
+rate, order of data, augmentation, dropout stream, clipping and penalties; it follows the trajectory
+of its own plain run (`search.training.loop`) up to round-off, and what happens to one leaves the
+others bitwise as they were. One that diverges leaves at its step, with the reason that the plain
+loop gives, and the batch is compacted.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from search.records import Epoch, Key, Point, Run
+from search.records import Key, Member, Point, Run
 from search.tasks.task import (
     MakeActivation,
     Recipe,
     Split,
     Splits,
     Task,
-    cross_entropy,
     splits_to,
 )
-from search.training.batch_state import Past, batch_state, take_up
+from search.training.batch_state import Ended, Past, batch_state, take_up
 from search.training.checkpoints import Stream
 from search.training.loop import (
     EVALUATION_BATCH,
@@ -42,23 +43,31 @@ from search.training.loop import (
     test_problem,
 )
 from search.training.member_batches import MemberBatches
+from search.training.member_losses import losses_of
+from search.training.member_state import refusing_shared_state
 from search.training.optimizers import decays_by_name
 from search.training.schedules import rate_factor
 from search.training.stacked import BatchingError, naming_layers, stack_models
 from search.training.stacked_optimizers import clipped, make_stacked_optimizer
+from search.training.sweep import Epochs, SharedEpochs
 
 
 @dataclass(slots=True)
 class _Member:
     """One run on its way."""
 
-    key: Key
+    member: Member
     curve: list[Point] = field(default_factory=list)
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
     """Of the epoch's steps."""
     test: float | None = None
     """The score on the test part."""
+
+    @property
+    def key(self) -> Key:
+        """Its rate and seed."""
+        return self.member[1:]
 
     def run(
         self, state: Literal["complete", "diverged", "pruned"], step: int, reason: str = ""
@@ -89,13 +98,57 @@ def run_together(
     device: torch.device | str = "cpu",
     testing: bool = False,
     stream: Stream | None = None,
-) -> Generator[Epoch, Mapping[Key, str] | None, None]:
-    """Train the runs of all keys from scratch; an Epoch after every epoch.
+) -> Epochs:
+    """Train one candidate's runs of all keys from scratch; an Epoch after every epoch.
 
-    `options` are complete (see `options_with`). Whoever consumes the epochs may end runs by
-    `send({key: reason})`: they come back as pruned with the next one. A run's seconds are its
-    share of the time: a step's, divided by the members that took it. `testing`, `stream`: see
-    `run_epochs`.
+    As `run_members`, whose only candidate it is.
+    """
+    members = [(0, *key) for key in keys]
+    epochs = run_members(
+        task,
+        splits,
+        (make_activation,),
+        options=options,
+        recipe=recipe,
+        members=members,
+        device=device,
+        testing=testing,
+        stream=stream,
+    )
+    return of_one(epochs)
+
+
+def of_one(stream: SharedEpochs) -> Epochs:
+    """The epochs of a single candidate."""
+    dropped: dict[Member, str] | None = None
+    while True:
+        try:
+            epoch = stream.send(dropped)
+        except StopIteration:
+            return
+        told = yield epoch.of(0)
+        dropped = {(0, *key): reason for key, reason in (told or {}).items()}
+
+
+def run_members(
+    task: Task,
+    splits: Splits,
+    makes: Sequence[MakeActivation],
+    *,
+    options: Mapping[str, Any],
+    recipe: Recipe,
+    members: Sequence[Member],
+    device: torch.device | str = "cpu",
+    testing: bool = False,
+    stream: Stream | None = None,
+) -> SharedEpochs:
+    """Train the runs of several candidates from scratch; a SharedEpoch after every epoch.
+
+    `makes[c]` makes the activation of the members (c, rate, seed), a module that differs from the
+    others' in its numbers alone. `options` are complete (see `options_with`). Whoever consumes the
+    epochs may end runs by `send({member: reason})`: they come back as pruned with the next one. A
+    run's seconds are its share of the time: a step's, divided by the members that took it.
+    `testing`, `stream`: see `run_epochs`.
 
     Raises:
         BatchingError: the model or the recipe cannot be batched; the text names the layer.
@@ -104,18 +157,18 @@ def run_together(
     device = torch.device(device)
     splits = splits_to(splits, device)
 
-    def begin(keys: Sequence[Key]) -> Batch:
-        return Batch(task, splits, make_activation, options, recipe, keys, device, testing)
+    def begin(members: Sequence[Member]) -> Batch:
+        return Batch(task, splits, makes, options, recipe, members, device, testing)
 
     if stream is None:
-        yield from _trained(begin(keys), Past())
+        yield from _trained(begin(members), Past())
         return
-    batch, past = take_up(begin, keys, stream)
-    dropped = yield from past.heard_again(keys)
+    batch, past = take_up(begin, members, stream)
+    dropped = yield from past.heard_again(members)
     if batch is None:
         return
-    batch.drop({member.key: "ended" for member in batch.members if member.key not in keys})
-    past.ended += batch.drop(dropped)
+    batch.drop({each.member: "" for each in batch.members if each.member not in members})
+    past.ended |= batch.drop(dropped)
     stream.begin(lambda: batch_state(batch, past))
     try:
         yield from _trained(batch, past, stream)
@@ -124,16 +177,14 @@ def run_together(
         stream.leave()
 
 
-def _trained(
-    batch: Batch, past: Past, stream: Stream | None = None
-) -> Generator[Epoch, Mapping[Key, str] | None, None]:
+def _trained(batch: Batch, past: Past, stream: Stream | None = None) -> SharedEpochs:
     while batch.members:
         batch.train_epoch(past.ended, stream)
         points, ended = batch.evaluate()
         told = yield past.add(points, ended)
-        past.ended += batch.drop(told or {})
+        past.ended |= batch.drop(told or {})
     if past.ended:
-        yield past.add({})
+        yield past.add({}, {})
 
 
 class Batch:
@@ -143,29 +194,32 @@ class Batch:
         self,
         task: Task,
         splits: Splits,
-        make_activation: MakeActivation,
+        makes: Sequence[MakeActivation],
         options: Mapping[str, Any],
         recipe: Recipe,
-        keys: Sequence[Key],
+        members: Sequence[Member],
         device: torch.device,
         testing: bool,
     ):
         if recipe.amp == "float16" and device.type == "cuda":
-            raise BatchingError("recipe.amp: float16 scales the loss of each run by itself")
+            raise BatchingError(
+                "recipe.amp: float16 scales the loss of each run by itself; expected bfloat16"
+            )
         if recipe.accumulate > 1:
             raise BatchingError("recipe.accumulate: each run splits its batches by itself")
         self.task, self.splits, self.recipe, self.device = task, splits, recipe, device
-        self.members = [_Member(key) for key in keys]
+        self.members = [_Member(member) for member in members]
         self.testing = testing
         self.step, self.steps = 0, count_steps(len(splits.train.targets), recipe)
         self.done = 0  # batches of the epoch under way
-        seeds = [seed for _, seed in keys]
+        seeds = [seed for _, _, seed in members]
         models = {
-            seed: initial_model(task, splits, make_activation, options, seed, device)
-            for seed in dict.fromkeys(seeds)
+            (c, seed): initial_model(task, splits, makes[c], options, seed, device)
+            for c, seed in dict.fromkeys((c, seed) for c, _, seed in members)
         }
-        decays = decays_by_name(models[seeds[0]], recipe)
-        self.stacked = stack_models([models[seed] for seed in seeds], seeds, device)
+        own = [models[c, seed] for c, _, seed in members]
+        decays = decays_by_name(own[0], recipe)
+        self.stacked = stack_models(own, seeds, device)
         self.losses = losses_of(task, splits, recipe)
         self.precision = precision_of(recipe.amp, device)
         self.batches = MemberBatches(splits.train, recipe, seeds)
@@ -174,14 +228,15 @@ class Batch:
             self.stacked.stored,
             [decays[name] for name in self.stacked.names],
             recipe,
-            [rate for rate, _ in keys],
+            [rate for _, rate, _ in members],
         )
 
     def _try(self) -> None:
         """Find out what cannot be batched, and which parameters have no gradient."""
         splits, count = self.splits.train, len(self.members)
         index = torch.arange(min(2, len(splits.targets))).expand(count, -1)
-        with naming_layers(self.stacked.model), self.stacked.untouched():
+        model, shared = self.stacked.model, refusing_shared_state
+        with naming_layers(model), shared(model, self.task.loss), self.stacked.untouched():
             self.stacked.model.train()
             self.stacked.streams.seed(0)
             losses = self._forward(splits.inputs[index], splits.targets[index])
@@ -192,7 +247,7 @@ class Batch:
 
     # --- training --------------------------------------------------------------------------------
 
-    def train_epoch(self, ended: list[Run], stream: Stream | None = None) -> None:
+    def train_epoch(self, ended: Ended, stream: Stream | None = None) -> None:
         """One epoch, or the rest of it; the runs that diverge in it join those that `ended`."""
         self.stacked.model.train()
         if not self.done:
@@ -209,7 +264,7 @@ class Batch:
                 continue
             if gone := self._look(pending):
                 began = self._share(began)
-                ended += self._leave(gone)
+                ended |= self._leave(gone)
             if not self.members:
                 break
             if stream is not None and due:
@@ -263,9 +318,10 @@ class Batch:
             member.seconds += (now - began) / len(self.members)
         return now
 
-    def _leave(self, gone: Mapping[int, tuple[int, str]]) -> list[Run]:
+    def _leave(self, gone: Mapping[int, tuple[int, str]]) -> Ended:
         """The runs of some places as diverged; the batch goes on without them."""
-        runs = [self.members[k].run("diverged", *told) for k, told in gone.items()]
+        leaving = [(self.members[k], told) for k, told in gone.items()]
+        runs = {each.member: each.run("diverged", *told) for each, told in leaving}
         self._compact(gone)
         return runs
 
@@ -281,12 +337,12 @@ class Batch:
     # --- between epochs --------------------------------------------------------------------------
 
     @torch.no_grad()
-    def evaluate(self) -> tuple[dict[Key, Point], list[Run]]:
+    def evaluate(self) -> tuple[dict[Member, Point], Ended]:
         """The members' points, and the runs that end here: diverged, or complete."""
         if not self.members:
-            return {}, []
+            return {}, {}
         found = self._means(self.splits.validation)
-        points: dict[Key, Point] = {}
+        points: dict[Member, Point] = {}
         gone: dict[int, tuple[int, str]] = {}
         for place, (member, (loss, score)) in enumerate(zip(self.members, found, strict=True)):
             if not (math.isfinite(loss) and math.isfinite(score)):
@@ -296,11 +352,11 @@ class Batch:
             train_loss = sum(member.losses) / len(member.losses)
             member.losses.clear()
             member.curve.append(Point(self.step, train_loss, loss, score))
-            points[member.key] = member.curve[-1]
+            points[member.member] = member.curve[-1]
         ended = self._leave(gone)
         if self.step >= self.steps:
-            ended += self._tested() if self.testing and self.members else []
-            ended += [member.run("complete", self.step) for member in self.members]
+            ended |= self._tested() if self.testing and self.members else {}
+            ended |= {each.member: each.run("complete", self.step) for each in self.members}
             self.members = []
         return points, ended
 
@@ -317,7 +373,7 @@ class Batch:
                 each.add(own, targets)
         return [each.means(len(split.targets)) for each in sums]
 
-    def _tested(self) -> list[Run]:
+    def _tested(self) -> Ended:
         """Look at the test part, once; the runs that have no score on it."""
         gone: dict[int, tuple[int, str]] = {}
         for place, (_, score) in enumerate(self._means(self.splits.test)):
@@ -326,43 +382,12 @@ class Batch:
                 gone[place] = (self.step, problem)
         return self._leave(gone)
 
-    def drop(self, reasons: Mapping[Key, str]) -> list[Run]:
+    def drop(self, reasons: Mapping[Member, str]) -> Ended:
         """End some runs as pruned."""
-        gone = {k: reasons[m.key] for k, m in enumerate(self.members) if m.key in reasons}
-        runs = [self.members[k].run("pruned", self.step, reason) for k, reason in gone.items()]
+        gone = {k: each for k, each in enumerate(self.members) if each.member in reasons}
+        runs = {
+            each.member: each.run("pruned", self.step, reasons[each.member])
+            for each in gone.values()
+        }
         self._compact(gone)
         return runs
-
-
-# --- losses of all members -----------------------------------------------------------------------
-
-Losses = Callable[[Tensor, Tensor], Tensor]
-"""`losses(outputs, targets)`: (K,) from (K, N, …) and (K, N, …)."""
-
-
-def losses_of(task: Task, splits: Splits, recipe: Recipe) -> Losses:
-    """The task's loss of every member.
-
-    Cross-entropy of all rows at once: 0.1 ms for ten members of 16 rows, where one after the other
-    takes 0.7. It counts rows, so targets that torch ignores (negative ones) go in turn.
-    """
-    smoothing = recipe.label_smoothing
-    if task.loss is cross_entropy and int(splits.train.targets.min()) >= 0:
-
-        def by_rows(outputs: Tensor, targets: Tensor) -> Tensor:
-            logarithms = outputs.log_softmax(-1)
-            losses = -logarithms.gather(-1, targets.unsqueeze(-1)).flatten(1).mean(1)
-            if not smoothing:
-                return losses
-            return (1 - smoothing) * losses - smoothing * logarithms.flatten(1).mean(1)
-
-        return by_rows
-
-    def own(outputs: Tensor, targets: Tensor) -> Tensor:
-        return task.loss(outputs, targets, smoothing)
-
-    def in_turn(outputs: Tensor, targets: Tensor) -> Tensor:
-        """For a loss that vmap refuses: any loss can be taken of one member after the other."""
-        return torch.stack([own(*pair) for pair in zip(outputs, targets, strict=True)])
-
-    return in_turn

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,8 +22,9 @@ from search.errors import StudyError
 from search.kernels.abreast import forms_abreast
 from search.kernels.formula import compile_batch
 from search.language.parser import parse
-from search.records import Epoch, Key, Point, Run
-from search.space.settings import Space
+from search.promotion import rung_epochs
+from search.records import Key, Point, Run
+from search.space.settings import Promotion, Space
 from search.tasks.task import (
     MakeActivation,
     Recipe,
@@ -32,15 +33,12 @@ from search.tasks.task import (
     longer,
     scored_by_loss,
 )
-from search.training.batched import run_together
 from search.training.checkpoints import Checkpoints, Keeping, Paused
+from search.training.climbing import OnRung, at_rungs
 from search.training.gate import gate_in_training, worth_a_gate
-from search.training.loop import initial_model, run_epochs
-from search.training.memory import in_batches
-from search.training.optimizers import activations_of
-from search.training.prepared import Prepared, error_line, prepared_task
+from search.training.prepared import Prepared, error_line, parameters_of, prepared_task
+from search.training.rungs import steps_spared
 from search.training.shards import ALONE, Shards
-from search.training.stacked import BatchingError
 from search.training.step_cost import StepCost, measure_step_cost
 from search.training.sweep import (
     Grid,
@@ -48,12 +46,11 @@ from search.training.sweep import (
     Together,
     best_rate,
     drain,
-    in_step,
     mean_scores,
-    one_by_one,
     sweep,
     why_diverged,
 )
+from search.training.ways import checkpoints_of, start_run, together_or_plainly
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +76,8 @@ class Training:
     """Whether all runs of the grid advance together, so that a scheduler can compare epochs."""
     checkpoints: Keeping | None = None
     """Where runs are written down, to go on after an interruption; None: nowhere."""
+    promotion: Promotion | None = None
+    """Where candidates wait; with `in_step` and `checkpoints` only."""
 
 
 def task_of(space: Space) -> Task:
@@ -99,18 +98,26 @@ def training_of(space: Space, task: Task) -> Training:
             "device: cuda, and resources.gpu is 0; expected a share of a GPU for each trial, such"
             " as 0.25 for four at once"
         )
+    if resources.workers > 1 and space.search.promotion is not None:
+        raise StudyError(
+            "resources.strategy: ddp, and search.promotion: a run of several processes cannot wait"
+            " at a rung; expected one of the two"
+        )
     return Training(
         task=space.task,
         folder=space.source.parent.resolve(),
         options=space.options,
         recipe=space.recipe,
         data_root=space.data_root,
-        grid=Grid(rates.grid, rates.default, space.seeds, rates.extend, task.maximize),
+        grid=Grid(
+            rates.grid, rates.default, space.seeds, rates.extend, task.maximize, rates.halving
+        ),
         by_loss=space.by_loss,
         device="cuda" if resources.gpu and space.device != "cpu" else "cpu",
         threads=max(1, int(resources.cpu / resources.workers)),
         workers=resources.workers,
-        in_step=space.search.stopping is not None,
+        in_step=space.search.stopping is not None or space.search.promotion is not None,
+        promotion=space.search.promotion,
     )
 
 
@@ -136,6 +143,8 @@ class Job:
     checkpoints: str = ""
     """The folder among `Training.checkpoints` where an earlier driver or worker may have left
     it."""
+    promoted: int = 0
+    """The epoch of the last rung from which it may go on."""
 
     @property
     def again(self) -> bool:
@@ -159,6 +168,7 @@ class Outcome:
     composed_share: float | None = None
     memory: float | None = None
     parameters: int = 0
+    spared: int = 0
     seconds: float = 0.0
     environment: Mapping[str, Any] = field(default_factory=dict)
 
@@ -185,6 +195,7 @@ def train_candidate(
     on_run: Callable[[Run], None] = lambda run: None,
     on_epoch: OnEpoch | None = None,
     say: Callable[[str], None] = lambda line: None,
+    on_rung: OnRung = lambda epoch, value: None,
     shards: Shards = ALONE,
 ) -> Outcome:
     """Train one candidate over its whole sweep.
@@ -193,19 +204,21 @@ def train_candidate(
         on_run: called with every run as soon as it has ended.
         on_epoch: called after every epoch but a run's last, with `training.in_step` only.
         say: called with a line when a checkpoint is of no use.
+        on_rung: called when it reaches a rung, after `on_epoch`.
         shards: this process's part; the others are called with the same training and job.
 
     Raises:
         TaskError: the task or its data cannot be used. An error after that is the candidate's
             own, and its outcome.
-        Paused: somebody asked for the end; its checkpoints have all that goes on.
+        Paused: it waits at a rung, or somebody asked for the end; its checkpoints have all that
+            goes on.
     """
     began = time.perf_counter()
     torch.set_num_threads(training.threads)
     training = training_for(training, job)
     prepared = replace(prepare(training), shards=shards)
     try:
-        outcome = _trained(prepared, training, job, on_run, on_epoch, say)
+        outcome = _trained(prepared, training, job, on_run, on_epoch, say, on_rung)
     except Paused:
         raise
     except (Exception, SystemExit) as error:  # `sys.exit` in a task is no reason to leave
@@ -227,29 +240,37 @@ def _trained(
     on_run: Callable[[Run], None],
     on_epoch: OnEpoch | None,
     say: Callable[[str], None],
+    on_rung: OnRung,
 ) -> Outcome:
     expression = parse(job.expression)
-    grid, make_activation = training.grid, partial(Activation, expression)
-    grid = replace(grid, seeds=job.seeds or grid.seeds)
+    grid, make_activation = grid_of(training, job), partial(Activation, expression)
     if training.at_once > 1 and prepared.device == "cpu":  # together: 25 ms a form, not 150
         compile_batch([expression, *forms_abreast(expression)])
     told: dict[str, Any] = {}
-    ended = partial(Outcome, parameters=_parameters(prepared, make_activation), environment=told)
+    ended = partial(Outcome, parameters=parameters_of(prepared, make_activation), environment=told)
     if job.again:
         return _trained_again(prepared, training, job, make_activation, told, on_run, ended, say)
     kept = _checkpoints(prepared, training, job, say)
-    if job.gated and not job.finished and not (kept and kept.any()):
-        problem = _gate(prepared, make_activation, grid)
+    if kept and job.promoted and not kept.any():
+        say("its checkpoints are gone; it is trained from the start again")
+    if kept and training.promotion is not None:
+        rungs = rung_epochs(training.promotion, prepared.epochs)
+        promoted = job.promoted if job.gated else None
+        on_epoch = at_rungs(on_epoch, on_rung, rungs, kept, promoted)
+    if job.gated and not (job.finished or job.promoted or (kept and kept.any())):
+        problem = gate_problem(prepared, make_activation, grid)
         if problem:
             return ended("rejected", f"training: {problem}")
     runs = sweep(
         grid,
-        partial(_start, prepared, make_activation, prepared.recipe, kept),
+        partial(start_run, prepared, make_activation, prepared.recipe, kept),
         together=_together(prepared, training, make_activation, told, kept),
         finished=job.finished,
         on_run=on_run,
         on_epoch=_before_last(on_epoch, prepared.steps) if training.in_step else None,
+        epochs=prepared.epochs,
     )
+    ended = partial(ended, spared=steps_spared(runs))
     rate = best_rate(runs, grid.maximize, grid.default)
     if rate is None:
         return ended("diverged", why_diverged(runs))
@@ -278,12 +299,13 @@ def _trained_again(
     """A finalist: one rate, frozen, with fresh seeds, and one look at the test part."""
     if not len(prepared.splits.test.targets):
         return ended("failed", f"task {prepared.task.name} has no test split to score finalists on")
-    training = replace(training, in_step=False)
+    grid = replace(training.grid, halving=None)
+    training = replace(training, in_step=False, grid=grid)
 
     def swept(how: Prepared, grid: Grid) -> tuple[Run, ...]:
         finished = [run for run in job.finished if run.seed in grid.seeds]
         kept = _checkpoints(how, training, job, say)
-        start = partial(_start, how, make_activation, how.recipe, kept)
+        start = partial(start_run, how, make_activation, how.recipe, kept)
         together = _together(how, training, make_activation, told, kept)
         return sweep(grid, start, finished=finished, on_run=on_run, together=together)
 
@@ -295,8 +317,7 @@ def _trained_again(
         if rate is None:
             return ended("diverged", why_diverged(tuned))
     final = replace(prepared, recipe=longer(prepared.recipe, job.budget), testing=True)
-    rates = job.rates or (rate,)
-    runs = swept(final, Grid(rates, rates[0], job.seeds, extend=False))
+    runs = swept(final, grid_of(training, replace(job, rate=rate)))
     scores = [run.test for run in runs if run.test is not None]
     if job.rates:  # cells of a heatmap, of which nothing is claimed: their mean stands for them
         score = fmean(scores) if scores else None
@@ -304,6 +325,14 @@ def _trained_again(
     if len(scores) < len(runs):
         return ended("diverged", _lost(runs), best_rate=rate)
     return ended("complete", score=fmean(scores), best_rate=rate)
+
+
+def grid_of(training: Training, job: Job) -> Grid:
+    """The runs of a job: the whole sweep, or those of a finalist at its rates."""
+    if job.rate is not None:
+        rates = job.rates or (job.rate,)
+        return Grid(rates, rates[0], job.seeds, extend=False)
+    return replace(training.grid, seeds=job.seeds or training.grid.seeds)
 
 
 def elsewhere(training: Training, name: str) -> Training:
@@ -324,41 +353,7 @@ def _lost(runs: Sequence[Run]) -> str:
 def _checkpoints(
     prepared: Prepared, training: Training, job: Job, say: Callable[[str], None]
 ) -> Checkpoints | None:
-    """The trial's checkpoints, if it is to have any."""
-    if training.checkpoints is None or not job.checkpoints:
-        return None
-    about = [job.expression, prepared.task.name, prepared.options, prepared.device]
-    return Checkpoints(
-        store=training.checkpoints.of_trial(job.checkpoints),
-        keeping=training.checkpoints,
-        about=repr([*about, prepared.recipe, len(prepared.splits.train.targets)]),
-        say=say,
-        part="final_" if prepared.testing else "",
-    )
-
-
-def _start(
-    prepared: Prepared,
-    make_activation: MakeActivation,
-    recipe: Recipe,
-    kept: Checkpoints | None,
-    rate: float,
-    seed: int,
-) -> Generator[Point, Any, Run]:
-    """One run: its points, then the run."""
-    return run_epochs(
-        prepared.task,
-        prepared.splits,
-        make_activation,
-        options=prepared.options,
-        recipe=recipe,
-        learning_rate=rate,
-        seed=seed,
-        device=prepared.device,
-        testing=prepared.testing,
-        stream=kept.run(rate, seed) if kept else None,
-        shards=prepared.shards,
-    )
+    return checkpoints_of(prepared, training.checkpoints, job.checkpoints, job.expression, say)
 
 
 def _together(
@@ -368,46 +363,11 @@ def _together(
     told: dict[str, Any],
     kept: Checkpoints | None,
 ) -> Together | None:
-    """Trains several runs in one program, where the study wants that; None for the plain loop.
-
-    What cannot be batched goes the plain way, and the trial's environment remembers why.
-    """
-    if training.at_once < 2:
+    """Trains several runs in one program, where the study wants that; None for the plain loop."""
+    if training.at_once < 2 and not (kept and kept.any()):
         return None
-    start = partial(_start, prepared, make_activation, prepared.recipe, kept)
-    batch = partial(
-        run_together,
-        prepared.task,
-        prepared.splits,
-        make_activation,
-        options=prepared.options,
-        recipe=prepared.recipe,
-        device=prepared.device,
-        testing=prepared.testing,
-    )
-
-    plainly = partial(in_step if training.in_step else one_by_one, start)
-
-    def of_keys(part: Sequence[Key]) -> Iterator[Epoch]:
-        return batch(keys=part, stream=kept.batch(part) if kept else None)
-
-    def together(keys: Sequence[Key]) -> Iterator[Epoch]:
-        begun = kept.begun(keys) if kept else []
-        fresh = [key for key in keys if not any(key in part for part in begun)]
-        if len(keys) < 2 and not begun:
-            yield from plainly(keys)
-            return
-        told["batching"] = f"up to {training.at_once} runs at once"
-        batches = in_batches(
-            of_keys, fresh, training.at_once, abreast=training.in_step, begun=begun
-        )
-        try:
-            yield from batches
-        except BatchingError as error:
-            told["batching"] = f"one by one: {error}"
-            yield from plainly(keys)
-
-    return together
+    abreast = training.in_step or training.grid.halving is not None
+    return together_or_plainly(prepared, make_activation, training.at_once, abreast, told, kept)
 
 
 def _before_last(on_epoch: OnEpoch | None, steps: int) -> OnEpoch:
@@ -421,14 +381,14 @@ def _before_last(on_epoch: OnEpoch | None, steps: int) -> OnEpoch:
     return told
 
 
-def _gate(prepared: Prepared, make_activation: MakeActivation, grid: Grid) -> str:
+def gate_problem(prepared: Prepared, make_activation: MakeActivation, grid: Grid) -> str:
     """Why the candidate does not learn, or nothing; sweeps too short for a gate are not gated."""
     if not worth_a_gate(prepared.steps, len(grid.rates) * len(grid.seeds)):
         return ""
     rates = dict.fromkeys((grid.default, grid.rates[0], grid.rates[-1]))
 
     def start(recipe: Recipe, rate: float) -> Run:
-        return drain(_start(prepared, make_activation, recipe, None, rate, grid.seeds[0]))
+        return drain(start_run(prepared, make_activation, recipe, None, rate, grid.seeds[0]))
 
     return gate_in_training(start, prepared.recipe, tuple(rates), prepared.constant)
 
@@ -444,17 +404,3 @@ def _cost(prepared: Prepared, make_activation: partial[Activation]) -> StepCost:
         partial(make_activation, kernel="composed"),
         device=prepared.device,
     )
-
-
-def _parameters(prepared: Prepared, make_activation: MakeActivation) -> int:
-    """Trainable numbers in the activations of the task's model."""
-    model = initial_model(
-        prepared.task,
-        prepared.splits,
-        make_activation,
-        prepared.options,
-        seed=0,
-        device=torch.device(prepared.device),
-    )
-    unique = {p for module in activations_of(model) for p in module.parameters()}
-    return sum(parameter.numel() for parameter in unique)

@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 import torch
 
-from search.records import Key
+from search.records import Member
 
 STOP = "stop"
 """The file that asks all workers to pause; see `ask_to_pause`."""
@@ -140,27 +140,27 @@ class Checkpoints:
         """The stream of a plain run."""
         return Stream(self, f"{self.part}run_{rate!r}_{seed}")
 
-    def batch(self, keys: Sequence[Key]) -> Stream:
+    def batch(self, members: Sequence[Member]) -> Stream:
         """The stream of runs that train together: one of `begun`, or a new one."""
         for name, state in self._found.items():
-            if set(keys) <= _keys_of(state):
+            if set(members) <= _members_of(state):
                 return Stream(self, name)
-        digest = hashlib.sha256(repr([tuple(key) for key in keys]).encode()).hexdigest()
+        digest = hashlib.sha256(repr([tuple(each) for each in members]).encode()).hexdigest()
         return Stream(self, f"{self.part}batch_{digest[:12]}")
 
-    def begun(self, keys: Sequence[Key]) -> list[list[Key]]:
-        """The batches among whose runs some of `keys` are; each key once, the latest batch first.
+    def begun(self, members: Sequence[Member]) -> list[list[Member]]:
+        """The batches among whose runs some of `members` are; each once, the latest batch first.
 
         A batch that was cut off goes on as a batch of those runs: another one might round
         differently.
         """
-        parts, left = list[list[Key]](), list(keys)
+        parts, left = list[list[Member]](), list(members)
         for name in self.store.names():
             if not left or not name.startswith(f"{self.part}batch_"):
                 continue
             if (state := self._read(name)) is not None:
-                own = [key for key in left if key in _keys_of(state)]
-                left = [key for key in left if key not in own]
+                own = [member for member in left if member in _members_of(state)]
+                left = [member for member in left if member not in own]
                 if own:
                     self._found[name] = state
                     parts.append(own)
@@ -276,8 +276,8 @@ class Stream:
         self.trial._live.pop(self.name, None)
 
 
-def _keys_of(state: Mapping[str, Any]) -> set[Key]:
-    return {(rate, seed) for rate, seed in state["keys"]}
+def _members_of(state: Mapping[str, Any]) -> set[Member]:
+    return {(place, rate, seed) for place, rate, seed in state["keys"]}
 
 
 # --- the driver's part ---------------------------------------------------------------------------

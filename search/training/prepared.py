@@ -9,8 +9,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from search.errors import TaskError
 from search.tasks.task import (
+    MakeActivation,
     Recipe,
     Splits,
     Task,
@@ -21,7 +24,8 @@ from search.tasks.task import (
     splits_to,
 )
 from search.training.constant import constant_loss
-from search.training.loop import count_steps
+from search.training.loop import count_steps, initial_model
+from search.training.optimizers import activations_of
 from search.training.shards import ALONE, Shards
 
 
@@ -45,6 +49,11 @@ class Prepared:
     def steps(self) -> int:
         """Steps of one run."""
         return count_steps(len(self.splits.train.targets), self.recipe)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of one run, the last of which `max_steps` may cut."""
+        return -(-self.steps // max(1, len(self.splits.train.targets) // self.recipe.batch_size))
 
 
 @lru_cache(maxsize=1)
@@ -82,3 +91,17 @@ def error_line(error: BaseException) -> str:
     told = traceback.format_exception_only(error)[-1].strip()
     frames = traceback.extract_tb(error.__traceback__)
     return f"{told} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else told
+
+
+def parameters_of(prepared: Prepared, make_activation: MakeActivation) -> int:
+    """Trainable numbers in the activations of the task's model."""
+    model = initial_model(
+        prepared.task,
+        prepared.splits,
+        make_activation,
+        prepared.options,
+        seed=0,
+        device=torch.device(prepared.device),
+    )
+    unique = {p for module in activations_of(model) for p in module.parameters()}
+    return sum(parameter.numel() for parameter in unique)

@@ -90,7 +90,10 @@ class Stacked:
         outputs = self.model(inputs)
         for slot in self.slots:
             if slot.owner[slot.name] is not tensors[slot.index]:
-                raise BatchingError(f"buffer {slot.name} is replaced in the forward pass")
+                raise BatchingError(
+                    f"buffer {slot.name} is replaced in the forward pass; expected a change in"
+                    " place (copy_)"
+                )
         return outputs, self._penalties()
 
     def _put(self, tensors: Sequence[Tensor]) -> None:
@@ -234,5 +237,8 @@ def naming_layers(model: nn.Module) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
+    """Its own words, less those with which torch asks to be told of it."""
+    if "data-dependent control flow" in str(error):
+        return "data-dependent control flow (a choice by a tensor's value); expected torch.where"
     words = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return words if len(words) <= 160 else words[:159] + "…"

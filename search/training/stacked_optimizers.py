@@ -21,6 +21,7 @@ from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
 from search.tasks.task import Recipe
+from search.training.stacked import BatchingError
 
 
 @dataclass(slots=True)
@@ -124,7 +125,16 @@ StackedOptimizer = StackedSGD | StackedAdamW
 def make_stacked_optimizer(
     stored: Sequence[Tensor], decays: Sequence[float], recipe: Recipe, rates: Sequence[float]
 ) -> StackedOptimizer:
-    """The recipe's optimizer for parameters (K, …) with K learning rates."""
+    """The recipe's optimizer for parameters (K, …) with K learning rates.
+
+    Raises:
+        BatchingError: it has no form for several runs.
+    """
+    if recipe.optimizer not in ("sgd", "adamw"):
+        raise BatchingError(
+            f"recipe.optimizer: {recipe.optimizer} has no form for runs that train together;"
+            " expected sgd or adamw"
+        )
     device = stored[0].device
     own = torch.tensor(rates, dtype=stored[0].dtype, device=device)
     if recipe.optimizer == "adamw":

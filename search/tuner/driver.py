@@ -69,6 +69,8 @@ class Driver(Unsaved, Searcher):
         if self.asked:
             return None
         launch = self._safely(self.proposals.next) if self._has_room() else None
+        for ended in self.proposals.given_up():
+            self.show(ended)
         if launch is None:
             return Searcher.FINISHED if self.proposals.ended or self.error else None
         self.live.add(trial_id)
@@ -84,6 +86,8 @@ class Driver(Unsaved, Searcher):
             "runs": json.dumps([to_json(run) for run in launch.runs]),
             "alone": launch.alone,
             "checkpoints": launch.checkpoints,
+            "promoted": launch.promoted,
+            "told": launch.told,
         }
 
     def _has_room(self) -> bool:
@@ -172,6 +176,10 @@ class Driver(Unsaved, Searcher):
             self.study.add_epoch(trial, result["epoch"], result["value"], points)
         elif "say" in message:
             self.display.say(f"{launch.expression}: {message['say']}")
+        elif "rung" in message:
+            spent = launch.seconds + message["seconds"]
+            if self.study.reach(launch, message["rung"], result["value"], spent):
+                self._gone(trial_id)
         elif "paused" in message:
             self._gone(trial_id)
         elif "outcome" in message:
@@ -190,7 +198,8 @@ class Driver(Unsaved, Searcher):
     def _finish(self, trial_id: str, outcome: Outcome) -> None:
         launch = self._gone(trial_id)
         if launch is not None:
-            ended = self.study.finish(launch.number, **asdict(outcome))
+            seconds = launch.seconds + outcome.seconds
+            ended = self.study.finish(launch.number, **asdict(replace(outcome, seconds=seconds)))
             self.pausing.ended(launch.checkpoints)
             self.show(ended)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -19,7 +20,7 @@ from search.tuner.shipping import Origin
 
 def train_trial(config: dict[str, Any], training: Training, origin: Origin) -> None:
     """One trial, in a worker's process."""
-    sent = 0
+    sent, began = 0, time.perf_counter()
     origin.settle()
 
     def send(message: dict[str, Any], **metrics: float) -> None:
@@ -31,8 +32,13 @@ def train_trial(config: dict[str, Any], training: Training, origin: Origin) -> N
         send({"run": to_json(run)})
 
     def on_epoch(epoch: int, value: float, points: Mapping[Key, Point]) -> None:
+        if epoch <= config["told"]:
+            return
         listed = [(rate, seed, asdict(point)) for (rate, seed), point in points.items()]
         send({"points": listed}, epoch=epoch, value=value)
+
+    def on_rung(epoch: int, value: float) -> None:
+        send({"rung": epoch, "seconds": time.perf_counter() - began}, value=value)
 
     def say(line: str) -> None:
         send({"say": line})
@@ -41,7 +47,8 @@ def train_trial(config: dict[str, Any], training: Training, origin: Origin) -> N
     seeds, rate, budget, task, rates = json.loads(config["again"])
     task = origin.task(task, training.folder)
     gated, again = not config["baseline"], (tuple(seeds), rate, budget, task, tuple(rates))
-    job = Job(config["expression"], gated, finished, *again, config["checkpoints"])
+    own = config["checkpoints"], config["promoted"]
+    job = Job(config["expression"], gated, finished, *again, *own)
     training = origin.here(training)
     if config["alone"]:
         training = replace(training, at_once=1)
@@ -51,7 +58,7 @@ def train_trial(config: dict[str, Any], training: Training, origin: Origin) -> N
         if training.workers > 1:
             outcome = train_across(training, job, origin, on_run, on_epoch)
         else:
-            outcome = train_candidate(training, job, on_run, on_epoch, say)
+            outcome = train_candidate(training, job, on_run, on_epoch, say, on_rung)
     except Paused:
         send({"paused": True})
         return
