@@ -64,6 +64,10 @@ ALIKE = {
         "a * relu(x) where a = 1 per layer penalty 0.5 * (a - 1) ** 2 + 0.1 * abs(x)",
         "a * relu(x) where a = 2 per layer penalty 0.25 * (a - 1) ** 2 + 0.2 * abs(x)",
     ),
+    "a statistic": (
+        "x * sigmoid(0.5 * x) * (1 + 0.1 * tanh(std(x)))",
+        "x * sigmoid(1.5 * x) * (1 + 0.2 * tanh(std(x)))",
+    ),
     "nothing": ("relu(x)", "relu(x)"),
 }
 
@@ -127,7 +131,7 @@ def test_the_whole_catalogue_lifts_to_itself():
 
 
 def test_formulas_whose_members_would_take_turns_are_together_only_with_equal_numbers():
-    texts = [f"x * tanh({s} * x) * (1 + 0.1 * std(x))" for s in (0.5, 0.7, 0.5)]
+    texts = [f"x * tanh({s} * x) * (1 + 0.1 * std(x, over=sample))" for s in (0.5, 0.7, 0.5)]
     texts += [f"x * tanh({s} * x) * (1 + 0.1 * std(x, over=tensor))" for s in (0.5, 0.7)]
     assert shared_programs([parse(text) for text in texts]) == [[0, 2], [1], [3, 4]]
 

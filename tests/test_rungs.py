@@ -210,6 +210,24 @@ def test_finalists_are_never_halved():
     assert [run.state for run in runs] == ["complete"] * 3
 
 
+@pytest.mark.slow
+def test_on_digits_the_best_rate_is_mostly_that_of_whole_runs():
+    same, shares = 0, list[float]()
+    formulas = ("relu(x)", "silu(x)", "golu(x)", "tanh(x)", "softplus(x)")
+    for formula in formulas:
+        best = []
+        for halving in (None, Halving()):
+            grid = Grid(RATES, 0.01, (0, 1), halving=halving)
+            runs: list[Run] = []
+            how = Training("digits", HERE, {}, {}, None, grid, at_once=10)
+            outcome = train_candidate(how, Job(formula, gated=False), runs.append)
+            best.append(outcome.best_rate)
+        same += best[0] == best[1]
+        shares.append(outcome.spared / (outcome.spared + sum(run.steps for run in runs)))
+    assert same >= len(formulas) - 1
+    assert min(shares) > 0.15 and sum(shares) / len(shares) > 0.25
+
+
 # --- in a space file and in a report -------------------------------------------------------------
 
 SPACE = """

@@ -24,7 +24,7 @@ def shared_programs(expressions: Sequence[Expression]) -> list[list[int]]:
     """The places of the expressions in groups that can train as one, in order.
 
     Formulas that a kernel cannot take in one call once their numbers are lifted (with a statistic
-    over features, whose members would take turns) are together only where the numbers are equal.
+    over a sample, whose members take turns) are together only where the numbers are equal.
 
     >>> from search.language.parser import parse
     >>> shared_programs([parse(f"x * tanh({s} * x)") for s in (0.7, 1.3)] + [parse("relu(x)")])
