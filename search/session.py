@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -61,7 +62,7 @@ def train(
     space = study.space
     if study.is_complete():
         return study.exhausted or f"complete, {study.trained()} candidates; a report is written"
-    from search.tuner import on_a_worker, run_search  # Ray takes 2 s, and not all need it
+    from search.tuner import on_a_worker, run_search, running_ray  # 2 s, and not all need it
 
     goal = Goal(
         name=space.name,
@@ -74,28 +75,24 @@ def train(
     )
     epochs = recipe_with(task.recipe, space.recipe).epochs
     address = address or os.environ.get("RAY_ADDRESS")
-    training, choice = planned(
-        training_of(space, task),
-        space.batching,
-        folder / CHOICE,
-        partial(on_a_worker, space, address, measured) if address else measured,
-    )
-    training = replace(training, checkpoints=keeping(space, folder, study.name))
-    line = f"{space.name}: batching: {choice.words}"
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
-    if training.device == "cpu":  # together: 25 ms a formula, where each worker alone takes 150
-        compile_batch(baseline_formulas(space, training.at_once))
-    torch.set_num_threads(training.threads)  # the gates run beside the workers: 49 ms, not 175
-    with session_recorded(folder, space, task, study.name):
-        return run_search(
-            study,
-            training,
-            epochs,
-            goal,
-            partial(display, console),
-            gate_before_training,
-            address,
+    with ExitStack() as stack:
+        # Joined once: when a job's driver leaves, Ray removes the job's working directory.
+        cluster = stack.enter_context(running_ray(space, address)) if address else None
+        training, choice = planned(
+            training_of(space, task),
+            space.batching,
+            folder / CHOICE,
+            partial(on_a_worker, space, cluster, measured) if cluster else measured,
         )
+        training = replace(training, checkpoints=keeping(space, folder, study.name))
+        line = f"{space.name}: batching: {choice.words}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        if training.device == "cpu":  # together: 25 ms a formula, where a worker alone takes 150
+            compile_batch(baseline_formulas(space, training.at_once))
+        torch.set_num_threads(training.threads)  # gates run beside the workers: 49 ms, not 175
+        stack.enter_context(session_recorded(folder, space, task, study.name))
+        show = partial(display, console)
+        return run_search(study, training, epochs, goal, show, gate_before_training, cluster)
 
 
 def keeping(space: Space, folder: Path, study: str) -> Keeping | None:

@@ -84,7 +84,8 @@ def search(wanted: Space, folder: Path, address: str | None) -> tuple[Study, Pla
         return shown[0]
 
     try:
-        run_search(study, training_of(wanted, task), 2, goal, show, address=address)
+        with running_ray(wanted, address) as cluster:
+            run_search(study, training_of(wanted, task), 2, goal, show, cluster=cluster)
     finally:
         study.close()
     return study, shown[0]
@@ -154,12 +155,16 @@ def _package() -> str:
 def test_measurements_are_taken_on_a_node(tmp_path: Path, cluster: Cluster):
     wanted = space(tmp_path)
     training = training_of(wanted, task_of(wanted))
-    assert on_a_worker(wanted, cluster.address, _process, training) != os.getpid()
+    with running_ray(wanted, cluster.address) as joined:
+        assert on_a_worker(wanted, joined, _process, training) != os.getpid()
     plan = plan_on_a_cluster(wanted, cluster.address, training)
     assert plan.concurrent == 2 and plan.run_seconds > 0
     (tmp_path / "task.py").write_text("import nothing_of_this_name\n", encoding="utf-8")
-    with pytest.raises(TaskError, match="nothing_of_this_name") as caught:
-        on_a_worker(wanted, cluster.address, measured, training)
+    with (
+        running_ray(wanted, cluster.address) as joined,
+        pytest.raises(TaskError, match="nothing_of_this_name") as caught,
+    ):
+        on_a_worker(wanted, joined, measured, training)
     assert len(caught.value.problems) == 1
 
 

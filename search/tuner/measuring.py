@@ -21,12 +21,11 @@ T = TypeVar("T")
 
 
 def on_a_worker(
-    space: Space, address: str | None, measure: Callable[[Training], T], training: Training
+    space: Space, cluster: Cluster, measure: Callable[[Training], T], training: Training
 ) -> T:
     """What `measure` says of the training on a node with room for a trial: the driver's own may
     have another processor, and no GPU."""
-    with running_ray(space, address) as cluster:
-        return _there(cluster, space, partial(_settled, measure, training))
+    return _there(cluster, space, partial(_settled, measure, training))
 
 
 def plan_on_a_cluster(space: Space, address: str | None, training: Training) -> Plan:

@@ -33,7 +33,7 @@ def run_search(
     goal: Goal,
     show: Callable[[Goal], Display],
     gate: Gate | None = None,
-    address: str | None = None,
+    cluster: Cluster | None = None,
 ) -> str:
     """Train what the study still wants; returns why nothing more is to be done.
 
@@ -42,7 +42,7 @@ def run_search(
         epochs: of one run, for early stopping.
         show: makes the display.
         gate: tells what is not worth training.
-        address: of a Ray cluster to join; None: RAY_ADDRESS, or a Ray of its own.
+        cluster: that was joined; None: RAY_ADDRESS, or a Ray of its own.
 
     Raises:
         StudyError: the machine lacks the resources, the study cannot be written, or all fails.
@@ -51,7 +51,7 @@ def run_search(
     """
     with ExitStack() as stack:
         display = stack.enter_context(show(goal))
-        cluster = stack.enter_context(running_ray(study.space, address))
+        cluster = cluster or stack.enter_context(running_ray(study.space))
         capacity = _capacity(study.space, cluster)
         goal = replace(goal, concurrent=capacity())
         asked = stack.enter_context(stop_signals())
