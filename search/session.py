@@ -76,7 +76,7 @@ def train(
     epochs = recipe_with(task.recipe, space.recipe).epochs
     address = address or os.environ.get("RAY_ADDRESS")
     with ExitStack() as stack:
-        # Joined once: when a job's driver leaves, Ray removes the job's working directory.
+        # Joined once, for the measurement and the search: what was sent stays where it is.
         cluster = stack.enter_context(running_ray(space, address)) if address else None
         training, choice = planned(
             training_of(space, task),
