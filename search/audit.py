@@ -27,6 +27,7 @@ from search.database import (
     runs_of,
     values_of,
 )
+from search.ladder import is_paused
 from search.language.fingerprint import fingerprint
 from search.language.parser import parse
 from search.mending import tell_again, write_record
@@ -127,8 +128,8 @@ def _definition(database: Database) -> Iterator[Problem]:
 
 
 def _orphan(entry: Entry) -> Iterator[Problem]:
-    """RUNNING without a driver; waiting without a candidate."""
-    if entry.frozen.state == TrialState.RUNNING:
+    """RUNNING without a driver, unless it waits at a rung; waiting without a candidate."""
+    if entry.frozen.state == TrialState.RUNNING and not is_paused(entry.attributes):
         mend = partial(_release, entry)
         yield entry.problem("runs, and no driver does", mend)
     if entry.frozen.state == TrialState.WAITING and "candidate" not in entry.attributes:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from search.benchmarks import sampler_steps
 from search.errors import run_cli
 
 
@@ -96,6 +97,7 @@ def sweeps_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=50, help="of every run")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--pick", action="store_true", help="measure what the planner picks too")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the JSON there too")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw a picture, .png or .svg")
@@ -105,7 +107,12 @@ def sweeps(options: argparse.Namespace) -> None:
     from search.benchmarks import sweeps as timing
 
     rows = timing.compare(
-        options.cases, options.runs, options.steps, options.rounds, options.device
+        options.cases,
+        options.runs,
+        options.steps,
+        options.rounds,
+        options.device,
+        options.pick,
     )
     print(timing.as_json(rows) if options.json else timing.table(rows))
     if options.save:
@@ -144,9 +151,14 @@ COMMANDS: dict[str, Command] = {
         inspect,
     ),
     "sweeps": (
-        "model-steps per second of a sweep: plain loop, two processes, many runs in one program",
+        "model-steps per second of a sweep: plain loop, processes, many runs in one program",
         sweeps_arguments,
         sweeps,
+    ),
+    "samplers": (
+        "samplers compared on a table of a whole space: tabulate makes one, replay searches it",
+        sampler_steps.add_arguments,
+        sampler_steps.take,
     ),
     "kernels": (
         "our kernels against torch's operators, eager formulas, torch.compile and a copy",

@@ -10,7 +10,7 @@ from search.audit import Problem, entries_of, problems, unhashed
 from search.database import existing_database, run_attributes
 from search.errors import StudyError
 from search.results import claimed, in_use
-from search.salvage import damage, keep_copy, salvage
+from search.salvage import damage, keep_copy, missing_rows, salvage
 from search.storage import found_place
 
 ROUNDS = 4
@@ -74,7 +74,7 @@ def _unreadable(folder: Path) -> str:
         if "is damaged" not in str(error):
             raise
         return str(error).split("is damaged: ")[1].rpartition(";")[0]
-    return ""
+    return missing_rows(file) if file is not None else ""
 
 
 def _mended(folder: Path, copies: Copies, driven: bool, say: Say) -> list[Problem]:

@@ -31,7 +31,7 @@ from typing import Any, Literal, NamedTuple
 
 import optuna
 import yaml
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection
 
@@ -61,7 +61,8 @@ class Database(NamedTuple):
 
     place: Place
     storage: BaseStorage
-    backend: RDBStorage
+    backend: RDBStorage | None
+    """None in memory."""
     search: optuna.Study
     baselines: optuna.Study
     claimed: Connection | None = None
@@ -76,7 +77,8 @@ class Database(NamedTuple):
         """Write a file's log back into it, let go of a server."""
         if self.claimed is not None:
             self.claimed.close()
-        disconnect(self.backend)
+        if self.backend is not None:
+            disconnect(self.backend)
 
 
 def open_database(folder: Path, space: Space, maximize: bool, fresh: bool = False) -> Database:
@@ -106,6 +108,18 @@ def open_database(folder: Path, space: Space, maximize: bool, fresh: bool = Fals
             search.set_user_attr("definition", space.definition())
         point(folder, place, name)
         return Database(place, storage, backend, search, baselines, claimed)
+
+
+def open_in_memory(space: Space, maximize: bool) -> Database:
+    """A database that is gone with the process, for searches that train nothing."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage, wanted = InMemoryStorage(), directions(space.search.objectives, maximize)
+    name = study_name(space)
+    search, baselines = (
+        optuna.create_study(storage=storage, study_name=each, directions=wanted)
+        for each in (name, name + SUFFIX)
+    )
+    return Database(Place(written="sqlite://"), storage, None, search, baselines)
 
 
 def read_trials(folder: Path) -> list[Trial]:

@@ -5,15 +5,16 @@ Each is entered once, whatever was killed or raised in between.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import optuna
 
 from search.database import Database, candidate_attribute, launched
-from search.finalists import Entered, Entry, own_seeds, placebo_name
+from search.finalists import Entered, Entry, entries, own_seeds, placebo_name
 from search.language.fingerprint import fingerprint
 from search.language.parser import parse
-from search.records import Origin
+from search.records import Origin, Trial
 from search.space.settings import Space
 
 
@@ -54,6 +55,15 @@ def enter_finalist(entry: Entry, database: Database) -> None:
     kept |= {"seeds": entry.seeds, "budget": entry.budget, "task": entry.task}
     kept |= {"rates": entry.rates}
     database.baselines.enqueue_trial({}, user_attrs={"candidate": kept})
+
+
+def missing_finalists(
+    space: Space, database: Database, trials: Collection[Trial], maximize: bool
+) -> list[Entry]:
+    """The finalists that are chosen by now and were not entered yet."""
+    if space.finalists is None:
+        return []
+    return entries(trials, space.finalists, space.seeds, entered_seeds(database), maximize)
 
 
 def entered_seeds(database: Database) -> dict[Entered, set[int]]:

@@ -22,11 +22,10 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial
 
 from search.database import Database, record_number
+from search.launches import Launch
 from search.promotion import UNPROMOTED, Place, places, promotable
 from search.records import Key, Point
 from search.space.settings import Promotion
-
-Curves = Mapping[Key, list[Point]]
 
 
 class Ladder:
@@ -60,27 +59,34 @@ class Ladder:
             self.waiting[number] = attributes["paused"]["epoch"]
             self.seconds[number] = attributes["paused"]["seconds"]
 
-    def reach(self, asked: optuna.Trial, number: int, epoch: int, value: float) -> None:
-        """A trial has its value at a rung."""
-        if number in self.reached.get(epoch, ()):
-            return  # trained once more, as its checkpoint was lost
-        self.reached.setdefault(epoch, {})[number] = value
-        asked.set_user_attr(f"rung {epoch}", {"value": value, **self._decision(number, epoch)})
+    def reach(
+        self,
+        asked: optuna.Trial,
+        launch: Launch,
+        epoch: int,
+        value: float,
+        curves: Mapping[Key, list[Point]],
+        seconds: float,
+    ) -> bool:
+        """A trial has its value at a rung; whether it waits there.
 
-    def pause(
-        self, asked: optuna.Trial, number: int, epoch: int, curves: Curves, seconds: float
-    ) -> None:
-        """A candidate waits; `seconds` is what it has taken so far."""
-        self.waiting[number], self.seconds[number] = epoch, seconds
-        written = [[*key, [asdict(point) for point in points]] for key, points in curves.items()]
-        paused = {"epoch": epoch, "curves": written, "seconds": seconds}
-        asked.set_user_attr("paused", paused)
-
-    def pass_by(self, asked: optuna.Trial, number: int, epoch: int) -> None:
-        """A baseline goes on, whatever its value is."""
-        if number not in self.promoted.setdefault(epoch, set()):
-            self.promoted[epoch].add(number)
-            asked.set_user_attr(f"promoted {epoch}", self._decision(number, epoch))
+        curves, seconds: its points, and the time that it took.
+        """
+        number = launch.number
+        if number not in self.reached.setdefault(epoch, {}):  # else its checkpoint was lost
+            self.reached[epoch][number] = value
+            asked.set_user_attr(f"rung {epoch}", {"value": value, **self._decision(number, epoch)})
+        if launch.origin == "baseline":  # it goes on, whatever its value is
+            if number not in self.promoted.setdefault(epoch, set()):
+                self.promoted[epoch].add(number)
+                asked.set_user_attr(f"promoted {epoch}", self._decision(number, epoch))
+            return False
+        waits = epoch > launch.promoted
+        if waits:
+            self.waiting[number], self.seconds[number] = epoch, seconds
+            told = [[*key, [asdict(point) for point in points]] for key, points in curves.items()]
+            asked.set_user_attr("paused", {"epoch": epoch, "curves": told, "seconds": seconds})
+        return waits
 
     def next(self) -> int | None:
         """The trial that is to go on now, if one may."""

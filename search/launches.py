@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import optuna
 
-from search.records import Origin, Run
+from search.database import checked
+from search.records import Origin, Run, Trial
 from search.space.grammar import Candidate
 
 
@@ -51,3 +54,24 @@ class Proposal:
     candidate: Candidate
     fingerprint: str
     by: str
+
+
+def first_of_each(trials: Iterable[Trial]) -> dict[str, int]:
+    """The first trial of every function among candidates and baselines, by fingerprint."""
+    numbers: dict[str, int] = {}
+    for trial in trials:
+        if trial.state != "duplicate" and trial.origin in ("search", "baseline"):
+            numbers.setdefault(trial.fingerprint, trial.number)
+    return numbers
+
+
+def ended_as(
+    trials: Mapping[int, Trial], number: int, outcome: Mapping[str, Any], objectives: Sequence[str]
+) -> Trial:
+    """The record of a trial that ends so; a finalist's has what the search knows of it already."""
+    trial = replace(trials[number], **outcome)
+    if trial.of is not None:
+        search = trials[trial.of]
+        rate = trial.best_rate if trial.task else search.best_rate
+        trial = replace(trial, best_rate=rate, cost=search.cost)
+    return checked(trial, objectives)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -20,6 +21,7 @@ from search.training.candidate import Training, prepare
 from search.training.loop import run_epochs
 from search.training.planner import Choice, planned
 from search.training.rungs import rungs_of, share_of_steps
+from search.training.side_by_side import Room
 
 COUNTED = 2000
 """A finite space up to this size is counted by function; a larger one by derivation."""
@@ -116,6 +118,12 @@ def make_plan(space: Space, training: Training, concurrent: int | None = None) -
         StudyError: this machine cannot run a single trial.
         TaskError: the data are missing.
     """
+    there = available_cpus(), torch.cuda.device_count()
+    if concurrent is None:
+        concurrency(space.resources, *there)  # before anything is timed
+    room = room_of(space) if concurrent is None else None
+    run_seconds = timed_run(training)
+    training, choice = planned(training, space.batching, None, room)
     finalists, rates = space.finalists, len(space.learning_rate.grid)
     epochs = prepare(training).epochs
     rungs = rungs_of(space.learning_rate.halving, epochs, rates)
@@ -125,10 +133,9 @@ def make_plan(space: Space, training: Training, concurrent: int | None = None) -
         baselines=len(space.baselines),
         rates=rates,
         seeds=len(space.seeds),
-        concurrent=concurrent
-        or concurrency(space.resources, available_cpus(), torch.cuda.device_count()),
-        run_seconds=timed_run(training),
-        batching=planned(training, space.batching, None)[1],
+        concurrent=concurrent or side_by_side(space.resources, training.processes, *there)[0],
+        run_seconds=run_seconds,
+        batching=choice,
         placebos=space.placebos,
         finalists=most_finalists(space),
         fresh_seeds=finalists.seeds if finalists else 0,
@@ -192,6 +199,47 @@ def slots(resources: Resources, cpus: float, gpus: float) -> int:
     return min(most)
 
 
+def side_by_side(
+    resources: Resources, processes: int | None, cpus: float, gpus: float
+) -> tuple[int, float]:
+    """How many trials run side by side, and the share of a GPU that each takes.
+
+    processes: the planner's choice, for each GPU where there are some; None: as many as the
+    resources let.
+
+    >>> side_by_side(Resources(gpu=0.1), 3, cpus=16, gpus=2)
+    (6, 0.3333)
+
+    Raises:
+        StudyError: not even one.
+    """
+    most = concurrency(resources, cpus, gpus)
+    if processes is None:
+        return most, resources.gpu
+    if not resources.gpu:
+        return min(most, processes), 0.0
+    share = max(resources.gpu, math.floor(1e4 / processes) / 1e4)  # Ray counts in 1e-4
+    return min(most, processes * max(1, int(gpus))), share
+
+
+def room_of(space: Space, address: str | None = None) -> Room | None:
+    """What the number of processes may be chosen from; None where the space file or a cluster
+    settles it.
+
+    address: of the cluster; None: RAY_ADDRESS, or this machine.
+    """
+    resources, cpus = space.resources, available_cpus()
+    joined = address or os.environ.get("RAY_ADDRESS")
+    if joined or resources.max_concurrent is not None or resources.workers > 1:
+        return None
+    try:
+        most = concurrency(resources, cpus, min(1, torch.cuda.device_count()))
+    except StudyError:
+        return None
+    trials = _trials(space) + len(space.baselines) + space.placebos
+    return Room(most, cpus, trials * len(space.learning_rate.grid) * len(space.seeds))
+
+
 def candidates(grammar: Grammar | None) -> str:
     """How many candidates a grammar has: by function where that is quickly told, else a bound."""
     if grammar is None:
@@ -229,7 +277,7 @@ def timed_run(training: Training) -> float:
             prepared.splits,
             partial(Activation, "relu(x)"),
             options=prepared.options,
-            recipe=prepared.recipe,
+            recipe=replace(prepared.recipe, compile="off"),
             learning_rate=training.grid.default,
             seed=training.grid.seeds[0],
             device=prepared.device,

@@ -45,7 +45,9 @@ class Proposals:
         self.gate = gate if study.space.gates else None
         search = study.space.search
         seed, existing = search.seed, study.existing()
-        self.sampler = build_sampler(search.sampler, seed, existing, search.trials)
+        grammar = study.space.grammar
+        name = search.sampler if grammar else "random"  # without a grammar it is never asked
+        self.sampler = build_sampler(name, seed, existing, search.trials, grammar)
         self.random = RandomSampler(seed=_own_seed(seed, existing))
         self.seconds = seconds
         self.misses = 0

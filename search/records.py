@@ -7,7 +7,7 @@ A `Run` is one training, a `Trial` one candidate's sweep. Both travel as JSON (`
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -135,6 +135,18 @@ class Trial:
     finals: tuple[Trial, ...] = ()
     """The finalists of this trial, as `read_trials` finds them: their `best_rate` is this trial's,
     their seeds are fresh, their score is the mean over the seeds on the test split."""
+
+
+def unfinished(
+    curves: Mapping[Key, Sequence[Point]], finished: Iterable[Run], reason: str
+) -> list[Run]:
+    """The runs of a trial that was cut off, as pruned: what its points tell of them."""
+    known = {(run.learning_rate, run.seed) for run in finished}
+    return [
+        Run(rate, seed, "pruned", reason, curve=tuple(curve), steps=curve[-1].step)
+        for (rate, seed), curve in curves.items()
+        if (rate, seed) not in known
+    ]
 
 
 _RUN_NUMBERS = ("score", "loss", "test", "seconds", "learning_rate")

@@ -55,6 +55,24 @@ def damage(path: Path) -> str:
     return "" if told == "ok" else " ".join(told.split())
 
 
+def missing_rows(path: Path) -> str:
+    """Which trials' own rows are missing; empty where every record has its trial, and the numbers
+    count up. Optuna sees nothing of a trial without a row, and gives a number twice after a gap."""
+    with closing(sqlite3.connect(path, timeout=30)) as connection:
+        connection.execute("begin")  # both of one moment: a driver may be writing
+        ((lost,),) = connection.execute(
+            "select count(distinct trial_id) from trial_user_attributes"
+            " where trial_id not in (select trial_id from trials)"
+        )
+        ((gaps,),) = connection.execute(
+            "select coalesce(sum(top - n), 0) from"
+            " (select max(number) + 1 top, count(*) n from trials group by study_id)"
+        )
+    if lost or gaps:
+        return f"{max(lost, gaps)} trials have lost their own rows, {lost} of them have records"
+    return ""
+
+
 def keep_copy(folder: Path) -> Path:
     """Copy the database, as it is, to the first free `study.db.1`, `study.db.2`, …
 
@@ -116,26 +134,31 @@ def _salvaged(kept: Path, new: Path) -> str:
 
 def _rows(old: sqlite3.Connection, table: str) -> Iterator[Row]:
     """Every row that can be read and means something."""
-    for values, names in _readable(old, table):
-        row = dict(zip(names, values, strict=True))
+    for row in _readable(old, table):
         if all(_is_json(row[key]) for key in ("value_json", "distribution_json") if key in row):
             if table == "trials" and row["state"] not in TrialState.__members__:
                 row["state"] = "RUNNING"  # its record tells, if it has one
             yield row
 
 
-def _readable(old: sqlite3.Connection, table: str) -> Iterator[tuple[tuple[Any, ...], list[str]]]:
+def _readable(old: sqlite3.Connection, table: str) -> Iterator[Row]:
     last, missing, number = _last(old, table), 0, 0
     while missing < PATIENCE and (last is None or number < last):
         number += 1
-        try:
-            found = old.execute(f"select * from {table} where rowid = ?", (number,))
-            row = found.fetchone()
-        except sqlite3.DatabaseError:
-            row = None
+        row = _row(old, table, number)
         missing = 0 if row is not None or last is not None else missing + 1
         if row is not None:
-            yield row, [column[0] for column in found.description]
+            yield row
+
+
+def _row(old: sqlite3.Connection, table: str, number: int) -> Row | None:
+    try:
+        found = old.execute(f"select * from {table} where rowid = ?", (number,))
+        values = found.fetchone()
+    except sqlite3.DatabaseError:
+        return None
+    names = [column[0] for column in found.description]
+    return None if values is None else dict(zip(names, values, strict=True))
 
 
 def _last(old: sqlite3.Connection, table: str) -> int | None:

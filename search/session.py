@@ -16,7 +16,7 @@ from search.figures.settings import settings_from_folder
 from search.kernels.abreast import forms_abreast
 from search.kernels.formula import compile_batch
 from search.language.expression import Expression
-from search.plan import make_plan, most_finalists, most_swept
+from search.plan import make_plan, most_finalists, most_swept, room_of
 from search.progress import TOLD, Goal, display
 from search.protocol import gate_before_training
 from search.results import claimed, session_recorded, set_aside
@@ -27,7 +27,8 @@ from search.summary import print_summary
 from search.tasks.task import Task, recipe_with
 from search.training.candidate import task_of, training_of
 from search.training.checkpoints import Keeping
-from search.training.planner import CHOICE, measured, planned
+from search.training.choice import CHOICE
+from search.training.planner import measured, planned
 
 
 def run_session(
@@ -82,6 +83,7 @@ def train(
             training_of(space, task),
             space.batching,
             folder / CHOICE,
+            room_of(space, address),
             partial(on_a_worker, space, cluster, measured) if cluster else measured,
         )
         training = replace(training, checkpoints=keeping(space, folder, study.name))

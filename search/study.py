@@ -26,7 +26,6 @@ from search.continuing import Cause, checkpoints_of, going_on, next_attempt, rel
 from search.database import (
     Database,
     candidate_attribute,
-    checked,
     count_waiting,
     launched,
     open_database,
@@ -38,13 +37,18 @@ from search.database import (
     runs_of,
 )
 from search.decisions import LOG, Log, run_summary, trial_summary
-from search.entering import enter_baselines, enter_finalist, enter_placebos, entered_seeds
+from search.entering import (
+    enter_baselines,
+    enter_finalist,
+    enter_placebos,
+    missing_finalists,
+)
 from search.errors import StudyError
-from search.finalists import Entry, entries
+from search.finalists import Entry
 from search.ladder import Ladder, is_paused, promoted_to, taken_up
 from search.language.fingerprint import fingerprint
-from search.launches import Launch, Proposal
-from search.records import Origin, Point, Run, Trial, to_json
+from search.launches import Launch, Proposal, ended_as, first_of_each
+from search.records import Origin, Point, Run, Trial, to_json, unfinished
 from search.sealing import sealed
 from search.space.settings import Space
 from search.storage import Place, reading, storage_errors
@@ -144,11 +148,7 @@ class Study:
 
     def seen(self) -> dict[str, int]:
         """The first trial of every function that was ever launched or refused, by fingerprint."""
-        numbers: dict[str, int] = {}
-        for trial in self.trials.values():
-            if trial.state != "duplicate" and trial.origin in ("search", "baseline"):
-                numbers.setdefault(trial.fingerprint, trial.number)
-        return numbers
+        return first_of_each(self.trials.values())
 
     # --- what comes next -------------------------------------------------------------------------
 
@@ -199,6 +199,7 @@ class Study:
             return None
         asked = self._asked[number]
         epoch = self.ladder.go_on(asked, number)
+        self.log("promoted", trial=number, epoch=epoch)
         launch = self._launch(number, asked, asked.user_attrs["candidate"])
         return replace(launch, told=epoch, seconds=self.ladder.seconds[number])
 
@@ -275,13 +276,9 @@ class Study:
 
     def reach(self, launch: Launch, epoch: int, value: float, seconds: float) -> bool:
         """A trial has its value at a rung; whether it waits there, after so many seconds."""
-        number, asked = launch.number, self._asked[launch.number]
-        self.ladder.reach(asked, number, epoch, value)
-        waits = launch.origin != "baseline" and epoch > launch.promoted
-        if waits:
-            self.ladder.pause(asked, number, epoch, self._curves.get(number, {}), seconds)
-        elif launch.origin == "baseline":
-            self.ladder.pass_by(asked, number, epoch)
+        number, curves = launch.number, self._curves.get(launch.number, {})
+        waits = self.ladder.reach(self._asked[number], launch, epoch, value, curves, seconds)
+        self.log("rung", trial=number, epoch=epoch, value=value, waits=waits)
         return waits
 
     def give_up(self) -> list[Trial]:
@@ -296,11 +293,8 @@ class Study:
         """A trial ends after `epoch`, stopped by a scheduler if no other reason is given: its
         unfinished runs are kept as pruned."""
         reason = reason or f"stopped by {self.space.search.stopping} after epoch {epoch}"
-        finished = {(run.learning_rate, run.seed) for run in self.trials[number].runs}
-        for (rate, seed), curve in self._curves.get(number, {}).items():
-            if (rate, seed) not in finished:
-                steps, points = curve[-1].step, tuple(curve)
-                self.add_run(number, Run(rate, seed, "pruned", reason, curve=points, steps=steps))
+        for run in unfinished(self._curves.get(number, {}), self.trials[number].runs, reason):
+            self.add_run(number, run)
         return self._end(number, state="pruned", reason=reason, seconds=seconds)
 
     def finish(self, number: int, **outcome: Any) -> Trial:
@@ -334,12 +328,7 @@ class Study:
         return any(t.state in ("complete", "pruned", "diverged") for t in self.trials.values())
 
     def _end(self, number: int, **outcome: Any) -> Trial:
-        trial = replace(self.trials[number], **outcome)
-        if trial.of is not None:  # what is known of it already
-            search = self.trials[trial.of]
-            rate = trial.best_rate if trial.task else search.best_rate
-            trial = replace(trial, best_rate=rate, cost=search.cost)
-        trial = checked(trial, self.space.search.objectives)
+        trial = ended_as(self.trials, number, outcome, self.space.search.objectives)
         asked = self._asked.pop(number)
         # The record first: told without it, a trial would be finished and empty.
         asked.set_user_attr("record", record_attribute(trial))
@@ -397,11 +386,7 @@ class Study:
         return len(missing)
 
     def _missing_finalists(self) -> list[Entry]:
-        settings = self.space.finalists
-        if settings is None:
-            return []
-        trials, entered = self.trials.values(), entered_seeds(self._database)
-        return entries(trials, settings, self.space.seeds, entered, self.maximize)
+        return missing_finalists(self.space, self._database, self.trials.values(), self.maximize)
 
     def storage_errors(self) -> AbstractContextManager[None]:
         """In it, what the database refuses is a StudyError of one line."""

@@ -25,6 +25,7 @@ from search.database import (
     run_attributes,
 )
 from search.figures.settings import ReportSettings, settings_from_folder
+from search.ladder import is_paused
 from search.progress import Goal, Standing, duration, standing
 from search.records import Trial
 
@@ -66,16 +67,12 @@ def status_of(folder: Path, database: Database, now: datetime) -> Status:
     settings, driven = settings_from_folder(folder), in_use(folder)
     found = list(_launched(database))
     trials = [trial for trial, _ in found]
-    at_once = sum(frozen.state == TrialState.RUNNING for _, frozen in found)
-    goal = _goal(settings, trials, max(1, at_once))
+    running = [pair for pair in found if _runs(*pair)]
+    goal = _goal(settings, trials, max(1, len(running)))
     return Status(
         goal=goal,
         standing=standing(trials, goal),
-        running=tuple(
-            _running(trial, frozen, now)
-            for trial, frozen in found
-            if frozen.state == TrialState.RUNNING
-        ),
+        running=tuple(_running(trial, frozen, now) for trial, frozen in running),
         runs=sum(len(run_attributes(frozen.user_attrs)) for _, frozen in found),
         per_minute=_per_minute([frozen for _, frozen in found], now if driven else None),
         driven=driven,
@@ -92,6 +89,11 @@ def _launched(database: Database) -> Iterator[tuple[Trial, FrozenTrial]]:
             if kept is not None and not waits and "continued" not in frozen.user_attrs:
                 number = record_number(baselines, frozen.number)
                 yield recorded(frozen) or launched(number, kept), frozen
+
+
+def _runs(trial: Trial, frozen: FrozenTrial) -> bool:
+    """Whether a worker has it: one that waits at a rung, none has."""
+    return trial.state == "running" and not is_paused(frozen.user_attrs)
 
 
 def _running(trial: Trial, frozen: FrozenTrial, now: datetime) -> Running:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,15 @@ from torch import nn
 
 from search.benchmarks.sweeps import (
     CASES,
+    PICK,
+    PROCESSES,
     WAYS,
     Row,
     as_json,
     compare,
     measure,
+    picked,
+    plans_of,
     prepared_case,
     table,
 )
@@ -34,24 +39,42 @@ ROWS = [
 ]
 
 
+SOME = ("loop", "batched", "both")
+
+
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
-    return compare(["extrapolation"], [3], steps=4, rounds=2, device="cpu")
+    return compare(["extrapolation"], [3], steps=4, rounds=2, device="cpu", ways=SOME)
 
 
 def test_every_way_is_measured_in_every_round(rows: list[Row]):
-    assert [(row.way, row.runs, len(row.speeds)) for row in rows] == [(w, 3, 2) for w in WAYS]
+    assert [(row.way, row.runs, len(row.speeds)) for row in rows] == [(w, 3, 2) for w in SOME]
     for row in rows:
         assert min(row.speeds) > 0 and row.memory >= 0
         # All steps of all runs took no longer than the sweep around them.
         pairs = zip(row.speeds, row.seconds, strict=True)
-        assert all(3 * 4 / speed <= whole for speed, whole in pairs) or row.way == "processes"
+        assert all(3 * 4 / speed <= whole for speed, whole in pairs) or row.way == "both"
+    assert [row.processes for row in rows] == [1, 1, 2]
 
 
 def test_the_table_tells_medians_spread_and_the_ratio_of_each_round():
     lines = table(ROWS).splitlines()
     assert lines[0].split()[:3] == ["case", "runs", "way"]
-    assert " ".join(lines[3].split()[2:]) == "batched 600 (400 to 600) 4.00 0.50 9.0 3"
+    assert " ".join(lines[3].split()[2:]) == "batched 600 (400 to 600) 4.00 0.50 9.0 0.90 3"
+
+
+def test_the_pick_is_told_against_the_best_of_the_others():
+    pick = replace(ROWS[2], way=PICK, speeds=(360.0, 540.0, 700.0), picked="a way; its reasons")
+    *_, last = table([*ROWS, pick]).splitlines()
+    words = "0.90 × the best (batched); the planner takes a way; its reasons"
+    assert last == f"digits_mlp, 10 runs: {words}"
+
+
+@pytest.mark.slow
+def test_the_planner_picks_one_of_the_ways():
+    found = picked("extrapolation", 4, "cpu")
+    assert found.at_once in (1, 2, 4) and found.threads in (1, PROCESSES)
+    assert found.parts == (4,) * found.sweeps and "processes" in found.picked
 
 
 def test_the_json_is_what_the_picture_is_drawn_from():
@@ -74,9 +97,17 @@ def test_every_case_builds_a_model_that_takes_its_data(case: str):
     assert prepared.task.loss(outputs, prepared.splits.train.targets[:2], 0.0).isfinite()
 
 
+def test_every_way_trains_all_runs():
+    plans = plans_of(3)
+    assert tuple(plans) == WAYS
+    assert [sum(plan.parts) / plan.sweeps for plan in plans.values()] == [3] * len(WAYS)
+    assert [plan.at_once for plan in plans.values()] == [1, 1, 3, 3, 3]
+    assert plans_of(1)["processes"].parts == (1,)
+
+
 def test_ways_do_the_same_work():
-    found = [measure("extrapolation", 3, 4, way, "cpu") for way in ("loop", "batched")]
-    assert [m.steps for m in found] == [12, 12]
+    found = [measure("extrapolation", 3, 4, way, "cpu") for way in (1, 2, 3)]
+    assert [m.steps for m in found] == [12, 12, 12]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +133,7 @@ def test_it_runs_without_ray_optuna_and_matplotlib():
         "            raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Wall())\n"
         "from search.benchmarks.sweeps import measure\n"
-        "print(measure('extrapolation', 2, 2, 'batched', 'cpu').steps)\n"
+        "print(measure('extrapolation', 2, 2, 2, 'cpu').steps)\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert run.stdout.strip() == "4", run.stderr

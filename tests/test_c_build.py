@@ -36,7 +36,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def text_of(formula: str) -> str:
-    return render(lower(parse(formula)), ())
+    return render(lower(parse(formula), fuse), ())
 
 
 def works(formula: str) -> bool:

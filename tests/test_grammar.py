@@ -17,6 +17,7 @@ from search.errors import SpaceError
 from search.language.catalog import CATALOG
 from search.language.fingerprint import fingerprint
 from search.language.parser import parse
+from search.samplers import build_sampler
 from search.space import Count, parse_grammar
 from search.space.settings import ONE_OBJECTIVE, SAMPLERS
 from tests.grammar_cases import FINITE, GATED, random_study
@@ -285,21 +286,6 @@ def test_find_tells_what_is_not_there_and_keeps_its_limit() -> None:
 # --- samplers -------------------------------------------------------------------------------------
 
 
-def make_sampler(name: str) -> optuna.samplers.BaseSampler:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        made: dict[str, Any] = {
-            "tpe": optuna.samplers.TPESampler,
-            "random": optuna.samplers.RandomSampler,
-            "qmc": optuna.samplers.QMCSampler,
-            "gp": optuna.samplers.GPSampler,
-            "cmaes": optuna.samplers.CmaEsSampler,
-            "nsgaii": optuna.samplers.NSGAIISampler,
-            "bruteforce": optuna.samplers.BruteForceSampler,
-        }
-        return made[name](seed=0)
-
-
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_which_samplers_take_two_objectives(name: str) -> None:
     """What the space file promises of a sampler, asked of the real one."""
@@ -308,7 +294,8 @@ def test_which_samplers_take_two_objectives(name: str) -> None:
         FINITE if name != "cmaes" else {"F": ["a * x + sin(b * x) where a in [1, 2], b in [1, 2]"]}
     )
     grammar = parse_grammar(rules, 4)
-    study = optuna.create_study(directions=["maximize", "minimize"], sampler=make_sampler(name))
+    sampler = build_sampler(name, 0, 0, 15, grammar)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
 
     def objective(trial: optuna.Trial) -> tuple[float, float]:
         size = len(str(grammar.sample(trial).expression))

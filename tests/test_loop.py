@@ -401,12 +401,17 @@ def test_max_steps_ends_within_an_epoch():
     assert (run.steps, run.state) == (11, "complete")
 
 
+def numbered(count: int) -> Splits:
+    part = Split(torch.arange(count), torch.arange(count))
+    return Splits(part, part, part)
+
+
 def test_an_epoch_shows_every_sample_once_in_a_fresh_order():
-    numbers = torch.arange(70)
+    splits = numbered(70)
     order, draws = generator(0, 1), generator(0, 2)
     recipe = Recipe(batch_size=10)
     shown = [
-        [batch for batch, _ in epoch_batches(Split(numbers, numbers), recipe, order, draws, 99)]
+        [batch for batch, _ in epoch_batches(splits, recipe, order, draws, 99, CPU)]
         for _ in range(2)
     ]
     for batches in shown:
@@ -415,11 +420,9 @@ def test_an_epoch_shows_every_sample_once_in_a_fresh_order():
 
 
 def test_the_last_small_batch_is_left_out_unless_it_is_the_only_one():
-    numbers = torch.arange(25)
+    streams = generator(0, 1), generator(0, 2)
     for size, lengths in ((10, [10, 10]), (30, [25])):
-        batches = epoch_batches(
-            Split(numbers, numbers), Recipe(batch_size=size), generator(0, 1), generator(0, 2), 99
-        )
+        batches = epoch_batches(numbered(25), Recipe(batch_size=size), *streams, 99, CPU)
         assert [len(batch) for batch, _ in batches] == lengths
 
 

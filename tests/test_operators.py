@@ -12,7 +12,9 @@ from torch.func import functional_call, grad, vmap
 from torch.utils.checkpoint import checkpoint
 
 from search.activation import Activation
+from search.kernels.abreast import apply_abreast
 from search.kernels.members import stack_members
+from search.kernels.operators import apply_formula
 from search.language.expression import Expression
 from search.language.parser import parse
 
@@ -60,6 +62,24 @@ def test_members_at_once_are_the_members_in_turn(formula: str, kernel: str):
         torch.testing.assert_close(together[1][k], mine.grad)
         for name, value in own.items():
             torch.testing.assert_close(together[0][name][k], value.grad)
+
+
+@pytest.mark.parametrize("shape", [SHAPE, (2, *SHAPE)])
+@pytest.mark.parametrize("kernel", ["c", "torch"])
+@pytest.mark.parametrize("formula", FORMULAS.values(), ids=FORMULAS)
+def test_members_abreast_are_the_members_in_turn(formula: str, kernel: str, shape: tuple[int, ...]):
+    activation, values, _ = members_of(formula, kernel)
+    draw = torch.Generator().manual_seed(2)
+    x = torch.randn(MEMBERS, *shape, generator=draw, dtype=torch.double, requires_grad=True)
+    own = [values[p.name].clone().requires_grad_() for p in activation.expression.trainable]
+    y = apply_abreast(activation._formula, x, own, -1)
+    found = torch.autograd.grad(y.sin().sum(), [x, *own])
+    for k in range(MEMBERS):
+        mine = [t.detach()[k].requires_grad_() for t in (x, *own)]
+        alone = apply_formula(activation._formula, mine[:1], mine[1:], -1)
+        torch.testing.assert_close(y[k], alone)
+        for g, wanted in zip(found, torch.autograd.grad(alone.sin().sum(), mine), strict=True):
+            torch.testing.assert_close(g[k], wanted)
 
 
 @pytest.mark.parametrize("formula", FORMULAS.values(), ids=FORMULAS)

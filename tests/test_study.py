@@ -509,7 +509,7 @@ def test_every_sampler_searches_the_grammar(make_space: MakeSpace, name: str):
     space = make_space(scaled=CHOICE, sampler=name if name != "cmaes" else "tpe", trials=8)
     study = opened(space)
     proposals = Proposals(study, None, PATIENT)
-    proposals.sampler = build_sampler(name, 0, 0, 8)
+    proposals.sampler = build_sampler(name, 0, 0, 8, space.grammar)
     while launch := proposals.next():
         trained(study, launch, 0.5 + 0.1 * ("gompertz" in launch.expression))
     assert study.trained() == 8

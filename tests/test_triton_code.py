@@ -52,15 +52,18 @@ def test_the_rendered_program_is_stable():
     assert kernel(source, "slopes") == (
         "def slopes(dy, x, p_b):\n"
         "    t0 = p_b * x\n"
-        "    t1 = gompertz(t0)\n"
-        "    t2 = gumbel_pdf(t0)\n"
-        "    t3 = x * t2\n"
-        "    t4 = t3 * p_b\n"
-        "    t5 = t1 + t4\n"
-        "    t6 = dy * t5\n"
-        "    t7 = t3 * x\n"
-        "    t8 = dy * t7\n"
-        "    return t6, t8"
+        "    t1 = gompertz_exponent(t0)\n"
+        "    t2 = -t1\n"
+        "    t3 = tl.exp2(t2)\n"
+        "    t4 = t1 * 0.6931471805599453\n"
+        "    t5 = t4 * t3\n"
+        "    t6 = x * t5\n"
+        "    t7 = t6 * p_b\n"
+        "    t8 = t3 + t7\n"
+        "    t9 = dy * t8\n"
+        "    t10 = t6 * x\n"
+        "    t11 = dy * t10\n"
+        "    return t9, t11"
     )
 
 
@@ -107,13 +110,23 @@ def test_a_file_carries_the_functions_that_it_uses_and_no_other():
 
 def test_what_formulas_share_is_computed_once():
     mish = text("mish(x)")
-    assert "mish_gate(x)" in mish and "mish_slope(x)" in mish
-    assert "def softplus" not in mish and "def tanh" not in mish
-    slopes = kernel(text("silu(x)"), "slopes")
-    assert "mirrored_sigmoid(x)" in slopes and "logistic_pdf(x)" in slopes
+    assert "mish_gate(x)" in mish and "def softplus" not in mish and "def tanh" not in mish
+    assert "t0 = mish_power(x)\n" in kernel(mish, "slopes")
+    for formula, shared, times in (
+        ("mish(x)", "mish_power(", 1),
+        ("mish(x)", "reciprocal(", 1),
+        ("silu(x)", "tl.exp2(", 1),
+        ("silu(x)", "reciprocal(", 1),
+        ("gelu(x)", "tl.exp2(", 1),
+        ("golu(x)", "tl.exp2(", 1),
+        ("golu(x)", "gompertz_exponent(", 1),
+        ("x * sigmoid(x) * sigmoid(-x)", "tl.exp2(", 2),
+    ):
+        assert kernel(text(formula), "slopes").count(shared) == times, formula
     assert kernel(text("sin(x) * cos(x)"), "slopes").count("reduced_angle(") == 1
     assert "t0 = -1.4426950408889634 * x\n    t1 = tl.exp2(t0)" in text("exp(-x)")
     assert "t0 = inside_of(x, " in text("clip(x, -1, 1)")
+    assert " = kept_inside(" in text("arctan(clip(x, -1, 1))")
 
 
 def test_every_primitive_has_its_text():

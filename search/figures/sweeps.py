@@ -10,8 +10,14 @@ from matplotlib.figure import Figure
 
 from search.figures.style import BASELINE, BEST, CANDIDATE, INK, SMALL, dress, new_figure
 
-COLOURS = {"loop": BASELINE, "processes": CANDIDATE, "batched": BEST}
-WORDS = {"loop": "plain loop", "processes": "two processes", "batched": "one program"}
+COLOURS = {"loop": BASELINE, "processes": CANDIDATE, "batched": BEST, "both": INK}
+WORDS = {
+    "loop": "plain loop",
+    "processes": "two processes",
+    "batched": "one program",
+    "both": "one program in each of two processes",
+}
+"""What is drawn; the table has more."""
 
 
 class SweepsInfo(NamedTuple):
@@ -29,9 +35,12 @@ def sweeps_info(text: str) -> SweepsInfo:
     """What `python -m search.bench sweeps --save` wrote."""
     rows = json.loads(text)["sweeps"]
     loops = {(row["case"], row["runs"]): row["speeds"] for row in rows if row["way"] == "loop"}
-    ratios: dict[str, tuple[float, ...]] = {way: () for way in COLOURS}
-    ranges: dict[str, tuple[tuple[float, float], ...]] = {way: () for way in COLOURS}
+    drawn = [way for way in COLOURS if any(row["way"] == way for row in rows)]
+    ratios: dict[str, tuple[float, ...]] = {way: () for way in drawn}
+    ranges: dict[str, tuple[tuple[float, float], ...]] = {way: () for way in drawn}
     for row in rows:
+        if row["way"] not in drawn:
+            continue
         loop = loops[row["case"], row["runs"]]
         found = [a / b for a, b in zip(row["speeds"], loop, strict=True)]
         ratios[row["way"]] += (statistics.median(found),)
@@ -45,10 +54,10 @@ def draw_sweeps(text: str) -> Figure:
     info = sweeps_info(text)
     figure = new_figure(7.0, 1.1 + 0.75 * len(info.groups))
     axes = figure.subplots()
-    height = 0.26
-    for place, way in enumerate(COLOURS):
+    height = 0.78 / len(info.ratios)
+    for place, way in enumerate(info.ratios):
         for group, ratio in enumerate(info.ratios[way]):
-            y = group + (place - 1) * height
+            y = group + (place - (len(info.ratios) - 1) / 2) * height
             low, high = info.ranges[way][group]
             label = WORDS[way] if group == 0 else None
             axes.barh(y, ratio, height * 0.9, color=COLOURS[way], label=label)
@@ -62,5 +71,5 @@ def draw_sweeps(text: str) -> Figure:
     unit = f"model-steps per second against the plain loop, median and range of {info.rounds}"
     dress(axes, "A sweep in one program", x=unit, grid="x")
     place, style = "outside lower right", {"fontsize": SMALL, "labelcolor": INK}
-    figure.legend(loc=place, ncols=len(COLOURS), frameon=False, **style)
+    figure.legend(loc=place, ncols=len(info.ratios), frameon=False, **style)
     return figure

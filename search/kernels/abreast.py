@@ -16,7 +16,7 @@ from torch import Tensor
 from search.kernels.formula import Formula, load_formula
 from search.kernels.members import stack_members
 from search.kernels.operators import apply_formula
-from search.language.expression import Expression, Statistic, walk
+from search.language.expression import Expression, Node, Statistic, map_nodes, walk
 
 
 def apply_abreast(
@@ -36,6 +36,9 @@ def apply_abreast(
     by_channel = _by_channel(formula.expression)
     if by_channel is not None:
         return _as_channels(load_formula(by_channel, formula.kernel), x, parameters, channel_dim)
+    by_row = _by_row(formula.expression)
+    if by_row is not None and channel_dim == -1:
+        return _as_rows(load_formula(by_row, formula.kernel), x, parameters)
     shape = (-1, *(1,) * (-channel_dim - 1))
     turns = zip(x.unbind(0), *(p.unbind(0) for p in parameters), strict=True)
     found = [
@@ -48,7 +51,7 @@ def apply_abreast(
 def forms_abreast(expression: Expression) -> list[Expression]:
     """The formulas that `apply_abreast` asks a kernel for, penalty and turns aside."""
     own = bool(expression.trainable)
-    form = _stacked(expression, own) or _by_channel(expression)
+    form = _stacked(expression, own) or _by_channel(expression) or _by_row(expression)
     return [] if form is None else [form]
 
 
@@ -65,6 +68,14 @@ def _as_channels(
     return y.view(beside.shape).movedim(channel_dim - 1, 0)
 
 
+def _as_rows(formula: Formula, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    """All samples of all members as rows (K · N, C), each with the value of its member."""
+    rows = x.flatten(0, -2)
+    each = len(rows) // len(x)
+    own = [p[:, None].expand(-1, each).reshape(-1, 1) for p in parameters]
+    return apply_formula(formula, (rows,), own, -2).view(x.shape)
+
+
 @lru_cache(maxsize=1024)
 def _stacked(expression: Expression, own: bool) -> Expression | None:
     return stack_members(expression, own_parameters=own)
@@ -79,3 +90,24 @@ def _by_channel(expression: Expression) -> Expression | None:
         replace(p, scope="channel") if p.scope == "layer" else p for p in expression.parameters
     ]
     return replace(expression, parameters=tuple(declared), penalty=None)
+
+
+@lru_cache(maxsize=1024)
+def _by_row(expression: Expression) -> Expression | None:
+    """The formula of rows with values of their own: its statistics over features are over rows.
+
+    None with other statistics, and with parameters per channel, which rows have many of. A step of
+    ten digits MLPs with std(x) and a parameter per layer: 2.3 ms of processor time, in turn 4.5.
+    """
+    overs = {node.over for node in walk(expression.body) if isinstance(node, Statistic)}
+    if overs != {"features"} or {p.scope for p in expression.trainable} != {"layer"}:
+        return None
+    declared = [
+        replace(p, scope="channel") if p.scope == "layer" else p for p in expression.parameters
+    ]
+    body = map_nodes(expression.body, _over_rows)
+    return replace(expression, body=body, parameters=tuple(declared), penalty=None)
+
+
+def _over_rows(node: Node) -> Node:
+    return replace(node, over="sample") if isinstance(node, Statistic) else node

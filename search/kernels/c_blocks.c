@@ -102,15 +102,17 @@ static void spread(const Layout *l, int pattern, long i, long n, const REAL *val
   }
 }
 
-/* Sums in an order of their own, whatever the compiler does: LANES partial sums, added up in
- * order. Values are doubles already where `centre` is taken off. */
+/* Sums in an order of their own, whatever the compiler does: partial sums, added up in order; so
+ * many that an addition need not wait for the one before. Values are doubles already where `centre`
+ * is taken off. */
+#define SUMS (4 * LANES)
 static double lane_sum(const REAL *g, long n) {
-  REAL lanes[LANES] = {0};
+  REAL lanes[SUMS] = {0};
   long j = 0;
-  for (; j + LANES <= n; j += LANES)
-    for (int k = 0; k < LANES; k++) lanes[k] += g[j + k];
+  for (; j + SUMS <= n; j += SUMS)
+    for (int k = 0; k < SUMS; k++) lanes[k] += g[j + k];
   double sum = 0;
-  for (int k = 0; k < LANES; k++) sum += lanes[k];
+  for (int k = 0; k < SUMS; k++) sum += lanes[k];
   for (; j < n; j++) sum += g[j];
   return sum;
 }
@@ -217,11 +219,26 @@ static void store(int io, const REAL *from, long n, void *to, long i) {
 #define FAR 1e4
 #define ALWAYS 1e9
 
-static int has_far(const REAL *x, long n) {
+#if SINGLE
+/* Without their signs the bits of floats are in the floats' order, NaN above all. */
+static int has_far(const float *x, long n) {
+  const float far = FAR;
+  int32_t most = 0, bits, limit;
+  memcpy(&limit, &far, sizeof limit);
+  for (long j = 0; j < n; j++) {
+    memcpy(&bits, x + j, sizeof bits);
+    bits &= 0x7FFFFFFF;
+    most = most > bits ? most : bits;
+  }
+  return most > limit;
+}
+#else
+static int has_far(const double *x, long n) {
   int found = 0;
-  for (long j = 0; j < n; j++) found |= (x[j] > (REAL)FAR) | (x[j] < (REAL)-FAR);
+  for (long j = 0; j < n; j++) found |= (x[j] > FAR) | (x[j] < -FAR);
   return found;
 }
+#endif
 
 /* What far points say of the limit: a common value, a growth without bound, or nothing. */
 static double limit_of(const double *values) {

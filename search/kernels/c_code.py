@@ -15,11 +15,13 @@ from importlib.resources import files
 from typing import Literal
 
 from search.kernels.c_fusion import FUSED
+from search.kernels.c_loops import Loop, split_loops
 from search.kernels.program import Lowered, Operation, Program, Value
 from search.language.primitives import PRIMITIVES
 
-EMITTER = 1  # raise when the emitted text changes for the same program
+EMITTER = 2  # raise when the emitted text changes for the same program
 LANES = 16  # a kernel's length is a multiple of it, so that a loop needs no tail
+LONGEST = 4096  # and at most this: LARGEST_BLOCK of c_blocks.c
 
 Pattern = Literal["one", "channel", "features", "sample"]
 """Which elements share a value: all, those of a channel, a row of features, a sample."""
@@ -171,29 +173,53 @@ def render(lowered: Lowered, per_channel: Collection[str]) -> str:
 
 
 def render_stage(stage: Stage, name: str) -> str:
-    """One kernel: `n` elements, `n` a multiple of LANES."""
+    """One kernel: `n` elements, `n` a multiple of LANES and at most LONGEST."""
     vectors = [*stage.streams, *(v for v, _ in stage.vectors)]
     # Leaves get a name of their own, apart from C's words and from the operations' targets.
     leaves = {n: f"v_{n}" for n in (*vectors, *stage.scalars)}
     inputs = [leaves[n] for n in vectors]
     outputs = (*stage.written, *(s.value for s in stage.sums))
     before, inside = _split_invariant(stage)
+    bounds = _bounds(inside, name)
+    loops = split_loops(inside, outputs)
+    writes = [f"    out_{k}[i] = {_value(value, leaves)};" for k, value in enumerate(outputs)]
     lines = [
+        *(f"BOUND({bound}, {literal!r})" for literal, bound in bounds.items()),
         f"void {name}(long n, const REAL *const *in, const REAL *scalars, REAL *const *out) {{",
         *(f"  const REAL *restrict in_{n} = in[{k}];" for k, n in enumerate(inputs)),
         *(f"  const REAL {leaves[n]} = scalars[{k}];" for k, n in enumerate(stage.scalars)),
         *(f"  REAL *restrict out_{k} = out[{k}];" for k in range(len(outputs))),
-        *(f"  const __auto_type {op.target} = {_operation(op, leaves)};" for op in before),
+        *(f"  ALIGNED REAL kept_{k}[{LONGEST}];" for loop in loops for k in loop.kept),
+        *(f"  const __auto_type {op.target} = {_operation(op, leaves, {})};" for op in before),
         f"  n &= ~{LANES - 1}L;",
-        '  _Pragma("omp simd")',
-        "  for (long i = 0; i < n; i++) {",
-        *(f"    const REAL {n} = in_{n}[i];" for n in inputs),
-        *(f"    const __auto_type {op.target} = {_operation(op, leaves)};" for op in inside),
-        *(f"    out_{k}[i] = {_value(value, leaves)};" for k, value in enumerate(outputs)),
-        "  }",
+        *(line for loop in loops[:-1] for line in _loop_lines(loop, inputs, leaves, bounds, ())),
+        *_loop_lines(loops[-1], inputs, leaves, bounds, writes),
         "}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _loop_lines(
+    loop: Loop,
+    inputs: Iterable[str],
+    leaves: Mapping[str, str],
+    bounds: Mapping[float, str],
+    writes: Iterable[str],
+) -> list[str]:
+    """One loop over the elements; a compiler drops the inputs that it does not use."""
+    return [
+        '  _Pragma("omp simd")',
+        "  for (long i = 0; i < n; i++) {",
+        *(f"    const REAL {n} = in_{n}[i];" for n in inputs),
+        *(f"    const REAL {n} = kept_{n}[i];" for n in loop.read),
+        *(
+            f"    const __auto_type {op.target} = {_operation(op, leaves, bounds)};"
+            for op in loop.operations
+        ),
+        *(f"    kept_{n}[i] = {n};" for n in loop.kept),
+        *writes,
+        "  }",
+    ]
 
 
 def _split_invariant(stage: Stage) -> tuple[list[Operation], list[Operation]]:
@@ -209,10 +235,34 @@ def _split_invariant(stage: Stage) -> tuple[list[Operation], list[Operation]]:
     return before, inside
 
 
-def _operation(operation: Operation, leaves: Mapping[str, str]) -> str:
-    name = operation.function
+def _bounds(operations: Iterable[Operation], kernel: str) -> dict[float, str]:
+    """The literals that values are held against, as variables that a compiler does not know.
+
+    See BOUND of c_math.h: a clip costs two instructions so, where each literal costs two and gcc
+    computes what follows once for inside and once for every end.
+    """
+    found: dict[float, str] = {}
+    for op in operations:
+        for literal in op.arguments[1:] if _is_of_numbers(op) else ():
+            found.setdefault(float(literal), f"bound{len(found)}_{kernel}")
+    return found
+
+
+def _is_of_numbers(operation: Operation) -> bool:
+    """Whether an operation has a text of its own for literals, and nothing else, to come second."""
+    row = PRIMITIVES.get(operation.function)
+    second = operation.arguments[1:]
+    return bool(row and row.c_number) and all(isinstance(value, float) for value in second)
+
+
+def _operation(operation: Operation, leaves: Mapping[str, str], bounds: Mapping[float, str]) -> str:
+    name, arguments = operation.function, operation.arguments
+    texts = [_value(value, leaves) for value in arguments]
+    if _is_of_numbers(operation):
+        texts = [texts[0], *(bounds.get(float(a), _value(a, leaves)) for a in arguments[1:])]
+        return PRIMITIVES[name].c_number.format(*texts)
     text = FUSED[name] if name in FUSED else PRIMITIVES[name].c
-    return text.format(*(_value(value, leaves) for value in operation.arguments))
+    return text.format(*texts)
 
 
 def _value(value: Value, leaves: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Rewrites of formulas that suit C: one exponential where two or three would do.
+"""Rewrites of formulas that suit C, beside those of `fusion.py`.
 
 They may call functions of `c_math.h` that the language does not have. A rewrite stays only while
 every 16-bit input comes out as before (tests/test_c_code.py).
@@ -6,31 +6,42 @@ every 16-bit input comes out as before (tests/test_c_code.py).
 
 from __future__ import annotations
 
-from search.language.expression import Call, Node, Number, map_nodes, walk
+from search.kernels.fusion import fuse_gates, of_arcsin
+from search.language.expression import Call, Node, Number, map_nodes
 
-FUSED = {name: name + "({0})" for name in ("mish_gate", "mish_rest", "mish_sigmoid")}
+FUSED = {
+    "mish_gate": "mish_gate({0})",
+    "mish_slope": "mish_slope({0})",
+    "logistic_pdf": "logistic_pdf({0})",
+    "inside_of": "inside_of({0}, {1}, {2})",
+    "kept_inside": "kept_inside({0}, {1}, {2}, {3})",
+    "arcsin_slope": "arcsin_slope({0})",
+    "gompertz_power": "gompertz_power({0})",
+    "exp_low": "exp_low({0})",
+}
 """The texts of the functions that only C knows."""
 
 
 def fuse(outputs: tuple[Node, ...]) -> tuple[Node, ...]:
-    """The outputs of one program, rewritten together: what they share stays shared."""
-    outputs = tuple(map_nodes(output, _local) for output in outputs)
-    nodes = [n for output in outputs for n in walk(output) if isinstance(n, Call)]
-    of_mish = {n.arguments for n in nodes if n.function in ("mish_gate", "mish_rest")}
-
-    def share(node: Node) -> Node:
-        if isinstance(node, Call) and node.function == "sigmoid" and node.arguments in of_mish:
-            return Call("mish_sigmoid", node.arguments)
-        return node
-
-    return tuple(map_nodes(output, share) for output in outputs)
+    """The outputs of one program, rewritten."""
+    return tuple(map_nodes(output, _local) for output in outputs)
 
 
 def _local(node: Node) -> Node:
     match node:
-        case Call("tanh", (Call("softplus", arguments),)):
-            return Call("mish_gate", arguments)
-        case Call("sub", (Number(1.0), Call("mish_gate", arguments))):
-            return Call("mish_rest", arguments)
+        case Call("rsqrt", (Call("max", (Call("mul", factors), Number(1e-12))),)) if a := of_arcsin(
+            factors
+        ):
+            return Call("arcsin_slope", (a,))
+        case Call("gompertz", arguments):
+            return _outer(Call("gompertz_power", arguments))
+        case Call("gumbel_pdf", arguments):
+            power = Call("gompertz_power", arguments)
+            return Call("mul", (power, _outer(power)))
         case _:
-            return node
+            return fuse_gates(node)
+
+
+def _outer(power: Node) -> Node:
+    """exp(-exp(-a)) of its inner exponential: apart, so that they come into two loops."""
+    return Call("exp_low", (Call("neg", (power,)),))

@@ -42,6 +42,7 @@ DECLARE(erf) DECLARE(erfc) DECLARE2(pow)
 #define SQRT(a) LIBM(sqrt)(a)
 #define ABS(a) LIBM(fabs)(a)
 
+#define ALIGNED __attribute__((aligned(64)))
 #define INLINE static inline __attribute__((always_inline)) REAL
 
 /* NaN stays NaN. Written as choices alone: gcc 12 makes no vector code of (a > b) | (a != a). */
@@ -49,18 +50,46 @@ INLINE maximum(REAL a, REAL b) { return a < b ? b : (b != b ? b : a); }
 INLINE minimum(REAL a, REAL b) { return a > b ? b : (b != b ? b : a); }
 INLINE at_most(REAL a, REAL bound) { return a > bound ? bound : a; }
 INLINE at_least(REAL a, REAL bound) { return a < bound ? bound : a; }
+
+/* A bound is a constant whose value the compiler does not see: gcc makes one vmaxps of a choice
+ * between values that it does not know; of one with a literal a comparison and a blend, four cycles
+ * longer, and then all that follows once for inside and once for every end. */
+#ifdef __ELF__
+#if SINGLE
+#define DATA(value) ".float " #value
+#else
+#define DATA(value) ".double " #value
+#endif
+#define BOUND(name, value) \
+  extern const REAL name __attribute__((visibility("hidden"))); \
+  __asm__(".pushsection .rodata\n.balign 8\n.globl " #name "\n" \
+          #name ": " DATA(value) "\n.popsection");
+#else
+#define BOUND(name, value) static const REAL name = R(value);
+#endif
+BOUND(exp_lowest, -105) BOUND(exp_highest, 89) BOUND(expm1_lowest, -25) BOUND(tanh_lowest, -20)
+BOUND(bell_highest, 20) BOUND(gompertz_lowest, -7) BOUND(steepest, 1e6)
+BOUND(minus_one, -1) BOUND(plus_one, 1)
+#if SINGLE
+BOUND(mish_highest, 40)
+#else
+BOUND(mish_highest, 300)
+#endif
+
 INLINE relu(REAL a) { return a < 0 ? R(0) : a; }
 INLINE step(REAL a) { return (a > 0 ? R(1) : R(0)) + (a != a ? a : R(0)); }
 INLINE sign(REAL a) { return a > 0 ? R(1) : (a < 0 ? R(-1) : a); }
 
 #if SINGLE
-/* exp on |r| <= log(2)/2: 1 + r + r^2 q(r), |error of q| < 7e-8. */
+/* Polynomials are summed as two or more short chains: a loop of vectors waits for the longest one,
+ * not for the number of its products. */
+
+/* exp on |r| <= log(2)/2: 1 + r + r^2 q(r), relative error 9e-9. */
 INLINE exp_tail(float r) {
-  float q = 0.001392691806f;
-  q = q * r + 0.008363767023f;
-  q = q * r + 0.04166655016f;
-  q = q * r + 0.1666657342f;
-  return q * r + 0.5f;
+  float s = r * r;
+  float low = 0.1666657342f * r + 0.5f;
+  float high = 0.008363767023f * r + 0.04166655016f;
+  return (0.001392691806f * s + high) * s + low;
 }
 
 INLINE power_of_two(int32_t n) { /* -126 <= n <= 127 */
@@ -82,7 +111,7 @@ INLINE reduce(float a, float offset, int32_t *bits) {
 
 /* 1 ulp; the scale is applied in two steps, for subnormal results and for overflow to inf. */
 INLINE EXP(float a) {
-  a = at_most(at_least(a, -105.0f), 89.0f);
+  a = at_most(at_least(a, exp_lowest), exp_highest);
   int32_t bits;
   float r = reduce(a, 0.0f, &bits);
   float p = 1.0f + (r + r * r * exp_tail(r));
@@ -90,12 +119,17 @@ INLINE EXP(float a) {
   return p * power_of_two(half) * power_of_two(n - half);
 }
 
-/* For a <= 43, as in gates: the whole part, plus 64, goes straight into the exponent, and one
- * product takes the 2^64 off again, through the subnormal numbers to 0. */
+/* For a <= 43, as in gates, to 2e-7, and 2e-9 |a| more: one polynomial of degree 5, one step of the
+ * argument's reduction. The whole part, plus 64, goes straight into the exponent, and one product
+ * takes the 2^64 off again, through the subnormal numbers to 0. */
 INLINE exp_low(float a) {
   int32_t bits, scaled;
-  float r = reduce(at_least(a, -105.0f), 64.0f, &bits);
-  float p = 1.0f + (r + r * r * exp_tail(r));
+  a = at_least(a, exp_lowest);
+  float shifted = a * 1.44269504089f + (12582912.0f + 64.0f);
+  memcpy(&bits, &shifted, sizeof bits);
+  float r = a - (shifted - (12582912.0f + 64.0f)) * 0.693147180560f, s = r * r;
+  float low = 0.16667115f * r + 0.49999231f, high = 0.00831252f * r + 0.0418902f;
+  float p = (high * s + low) * s + (1.0f + r);
   memcpy(&scaled, &p, sizeof scaled);
   scaled += (int32_t)((uint32_t)bits << 23);
   memcpy(&p, &scaled, sizeof p);
@@ -103,7 +137,7 @@ INLINE exp_low(float a) {
 }
 
 INLINE EXPM1(float a) {
-  a = at_most(at_least(a, -25.0f), 89.0f);
+  a = at_most(at_least(a, expm1_lowest), exp_highest);
   int32_t bits;
   float r = reduce(a, 0.0f, &bits);
   float p = r + r * r * exp_tail(r);
@@ -115,68 +149,61 @@ INLINE EXPM1(float a) {
 /* (1 - e) / (1 + e) with e = exp(-2|a|) from expm1, exact near 0; beyond 9.1 it is 1. */
 INLINE TANH(float a) {
   int32_t bits, scaled = 0x3F800000;
-  float r = reduce(at_least(-2.0f * ABS(a), -20.0f), 0.0f, &bits);
+  float r = reduce(at_least(-2.0f * ABS(a), tanh_lowest), 0.0f, &bits);
   float p = r + r * r * exp_tail(r), scale;
   scaled += (int32_t)((uint32_t)bits << 23);
   memcpy(&scale, &scaled, sizeof scale);
   float m = p * scale + (scale - 1.0f);
-  float t = m / (m + 2.0f);
-  return a < 0 ? t : -t;
+  return copysignf(m / (m + 2.0f), a);
 }
 
-/* Odd polynomial on [0, 1], relative error 4e-9; beyond 1, pi/2 - atan(1/|a|). */
+/* Odd polynomial on [0, 1], relative error 1.7e-8; beyond 1, pi/2 - atan(1/|a|). */
 INLINE ATAN(float a) {
   float z = ABS(a), inverse = 1.0f / z;
-  float t = z > 1.0f ? inverse : z, s = t * t;
-  float p = -0.001701170064f;
-  p = p * s + 0.01048764925f;
-  p = p * s - 0.03035186479f;
-  p = p * s + 0.05708955593f;
-  p = p * s - 0.08349724968f;
-  p = p * s + 0.109323415f;
-  p = p * s - 0.1426001608f;
-  p = p * s + 0.1999807528f;
-  p = p * s - 0.3333327629f;
-  p = p * s + 0.9999999972f;
-  p = p * t;
-  p = z > 1.0f ? 1.57079632679f - p : p;
+  float t = z > 1.0f ? inverse : z, s = t * t, q = s * s;
+  float even = (-0.01636793f * q - 0.07552215f) * q - 0.14211055f;
+  float odd = ((0.00292069f * q + 0.04321187f) * q + 0.10666005f) * q + 0.19993773f;
+  float p = ((odd + even * s) * s - 0.33333153f) * s + 1.0f;
+  p = z > 1.0f ? 1.57079632679f - p * t : p * t;
   return copysignf(p, a);
 }
 
 /* Odd polynomial on [0, 1/2], relative error 5e-9; beyond, pi/2 - 2 asin(sqrt((1 - |a|) / 2)). */
 INLINE ASIN(float a) {
   float z = ABS(a), half = 0.5f - 0.5f * z, root = SQRT(half);
-  float t = z > 0.5f ? root : z, s = z > 0.5f ? half : z * z;
-  float p = 0.04241737376f;
-  p = p * s + 0.02399399965f;
-  p = p * s + 0.04552063563f;
-  p = p * s + 0.07494696687f;
-  p = p * s + 0.1666678201f;
-  p = p * s + 0.999999996f;
+  float t = z > 0.5f ? root : z, s = z > 0.5f ? half : z * z, q = s * s;
+  float high = 0.04241737376f * s + 0.02399399965f;
+  float middle = 0.04552063563f * s + 0.07494696687f;
+  float p = (high * q + middle) * q + (0.1666678201f * s + 0.999999996f);
   p = p * t;
   p = z > 0.5f ? 1.57079632679f - 2.0f * p : p;
   return copysignf(p, a);
 }
 
-/* log1p on [0, 1], relative error 2e-9. */
+/* 1 / sqrt(1 - a^2), at most 1e6, with ASIN's root: 1 / sqrt(1 - s) to 4e-9, and beyond 1/2, where
+ * 1 - a^2 = 4 h (1 - h) of h = (1 - |a|) / 2, the same over 2 sqrt(h). */
+INLINE arcsin_slope(float a) {
+  float z = ABS(a), half = 0.5f - 0.5f * z, root = SQRT(half);
+  float s = z > 0.5f ? half : z * z, q = s * s;
+  float even = ((0.55678212f * q + 0.29843024f) * q + 0.37509924f) * q + 1.0f;
+  float odd = (0.11130354f * q + 0.3101986f) * q + 0.49999841f;
+  float p = odd * s + even, far = p * (0.5f / root);
+  far = far < steepest ? far : steepest; /* beyond 1, where the root is NaN, too */
+  return z > 0.5f ? far : p;
+}
+
+/* log1p on [0, 1], relative error 5e-9. */
 INLINE log1p_unit(float e) {
-  float p = 0.001986696594f;
-  p = p * e - 0.01318782657f;
-  p = p * e + 0.04100657369f;
-  p = p * e - 0.08188040924f;
-  p = p * e + 0.1237799587f;
-  p = p * e - 0.1608762301f;
-  p = p * e + 0.1988582029f;
-  p = p * e - 0.2498649646f;
-  p = p * e + 0.3333249754f;
-  p = p * e - 0.4999997949f;
-  p = p * e + 0.9999999992f;
-  return p * e;
+  float s = e * e;
+  float even = ((-0.0136315f * s - 0.08307413f) * s - 0.16129337f) * s - 0.24988579f;
+  float odd = ((0.00207295f * s + 0.04198141f) * s + 0.12467126f) * s + 0.19897932f;
+  odd = odd * s + 0.3333269f;
+  return ((odd * e + (even * s - 0.49999987f)) * e + 1.0f) * e;
 }
 
 /* exp(-a^2 / 2); the rounding of a^2, worth 5e-6 at a = 13, is put back to first order. */
 INLINE bell(float a) {
-  a = at_most(ABS(a), 20.0f);
+  a = at_most(ABS(a), bell_highest);
   float square = a * a;
   float lost = fmaf(a, a, -square);
   float e = exp_low(-0.5f * square);
@@ -185,18 +212,10 @@ INLINE bell(float a) {
 
 /* exp(a^2/2) * normal_cdf(-a), a >= 0, in t = 1/(1 + a/4); relative error 1e-7. */
 INLINE mills(float a) {
-  float t = 1.0f / (1.0f + 0.25f * a);
-  float p = 0.02081488816f;
-  p = p * t - 0.08538922873f;
-  p = p * t + 0.103798855f;
-  p = p * t - 0.03974686045f;
-  p = p * t + 0.06827399372f;
-  p = p * t + 0.05744625909f;
-  p = p * t + 0.08188963156f;
-  p = p * t + 0.09343951474f;
-  p = p * t + 0.09973739677f;
-  p = p * t + 0.09973556104f;
-  return p * t;
+  float t = 1.0f / (1.0f + 0.25f * a), s = t * t;
+  float odd = (((0.02081488816f * s + 0.103798855f) * s + 0.06827399372f) * s + 0.08188963156f) * s;
+  float even = ((-0.08538922873f * s - 0.03974686045f) * s + 0.05744625909f) * s + 0.09343951474f;
+  return ((odd + 0.09973739677f) * t + (even * s + 0.09973556104f)) * t;
 }
 
 INLINE normal_cdf(float a) {
@@ -215,6 +234,13 @@ INLINE bell(double a) { return exp(-0.5 * a * a); }
 INLINE normal_cdf(double a) { return 0.5 * erfc(-0.70710678118654752440 * a); }
 #endif
 
+#if !SINGLE
+INLINE arcsin_slope(double a) {
+  double rest = (1 - a) * (1 + a);
+  return 1 / sqrt(rest < 1e-12 ? 1e-12 : rest);
+}
+#endif
+
 #define PI R(3.14159265358979323846)
 
 INLINE normal_pdf(REAL a) { return bell(a) * R(0.39894228040143267794); }
@@ -227,11 +253,18 @@ INLINE sigmoid(REAL a) {
   return a < 0 ? e * r : r;
 }
 
-/* Below -7 the gate is 0 in float64 too; the clamp keeps inf out of its density. */
-INLINE gompertz(REAL a) { return exp_low(-exp_low(-at_least(a, R(-7)))); }
+INLINE logistic_pdf(REAL a) {
+  REAL e = exp_low(-ABS(a)), r = R(1) / (R(1) + e);
+  return (e * r) * r;
+}
+
+/* gompertz(a) = exp(-power): below -7 it is 0 in float64 too; the clamp keeps inf out of its
+ * density, power * exp(-power). */
+INLINE gompertz_power(REAL a) { return exp_low(-at_least(a, gompertz_lowest)); }
+INLINE gompertz(REAL a) { return exp_low(-gompertz_power(a)); }
 INLINE gumbel_pdf(REAL a) {
-  REAL e = exp_low(-at_least(a, R(-7)));
-  return e * exp_low(-e);
+  REAL power = gompertz_power(a);
+  return power * exp_low(-power);
 }
 
 /* No call inside a choice: a compiler may leave it in a branch. */
@@ -241,22 +274,28 @@ INLINE arctan_gate(REAL a) {
   return a > 0 ? R(1) - t : t;
 }
 INLINE arcsin_gate(REAL a) {
-  return R(0.5) + ASIN(at_most(at_least(a, R(-1)), R(1))) * (R(1) / PI);
+  return R(0.5) + ASIN(at_most(at_least(a, minus_one), plus_one)) * (R(1) / PI);
 }
 
-/* tanh(softplus(a)) = w / (w + 2), w = n (n + 2), n = exp(a); its distance from 1; sigmoid(a) from
- * the same exponential. Beyond 20 all are 1 (0) to 2e-9 (9e-18), and
- * w does not overflow. */
-INLINE mish_power(REAL a) { return exp_low(at_most(a, R(20))); }
+/* tanh(softplus(a)) = n (n + 2) / d, d = n (n + 2) + 2, n = exp(a), and its derivative
+ * 4 n (n + 1) / d^2. Beyond the bound they are 1 and below 1e-34, and d does not overflow. */
+INLINE mish_power(REAL a) { return exp_low(at_most(a, mish_highest)); }
 INLINE mish_gate(REAL a) {
   REAL n = mish_power(a), w = n * (n + R(2));
   return w * (R(1) / (w + R(2)));
 }
-INLINE mish_rest(REAL a) {
-  REAL n = mish_power(a), w = n * (n + R(2));
-  return a > R(20) ? R(0) : R(2) * (R(1) / (w + R(2)));
+INLINE mish_slope(REAL a) {
+  REAL n = mish_power(a), r = R(1) / (n * (n + R(2)) + R(2));
+  REAL share = n * r, slope = (R(4) * share) * (share + r);
+  return !SINGLE && a > mish_highest ? R(0) : slope; /* float32 leaves infinity to double */
 }
-INLINE mish_sigmoid(REAL a) {
-  REAL n = mish_power(a);
-  return n / (n + R(1));
+
+/* A factor times the slope of a clip. */
+INLINE kept_inside(REAL factor, REAL a, REAL b, REAL c) {
+  return a <= b ? R(0) : (a >= c ? R(0) : factor);
+}
+
+/* The slope of a clip: 1 inside, 0 at and beyond the ends, NaN for NaN. */
+INLINE inside_of(REAL a, REAL b, REAL c) {
+  return (a > b ? (a < c ? R(1) : R(0)) : R(0)) + (a != a ? a : R(0));
 }

@@ -20,6 +20,7 @@ from search.kernels.program import Lowered, lower
 from search.kernels.triton_build import (
     REGISTERS,
     Binary,
+    asked,
     compile_ahead,
     load_triton_source,
     warp_size,
@@ -107,12 +108,22 @@ def _compile_units(units: Iterable[Unit], workers: int) -> dict[Unit, Machine]:
 
 def _compile_batch(units: Sequence[Unit]) -> list[Machine]:
     """As a launch does: once more within the registers promised, kept if nothing spills."""
-    machines = read_machines([_compile(unit) for unit in units])
+    machines = read_machines([_compile(unit, _asked(unit)) for unit in units])
+    spilt = [i for i, unit in enumerate(units) if machines[i].spills and _asked(unit)]
+    for i in spilt:
+        (machines[i],) = read_machines([_compile(units[i])])
     many = [i for i, (u, m) in enumerate(zip(units, machines, strict=True)) if _over(u, m)]
     again = read_machines([_compile(units[i], REGISTERS[units[i].layout]) for i in many])
     for i, machine in zip(many, again, strict=True):
         machines[i] = machines[i] if machine.spills else machine
     return machines
+
+
+def _asked(unit: Unit) -> int:
+    if _finishes(unit.kernel):
+        return 0
+    module: Any = load_triton_source(unit.text)
+    return asked(getattr(module, _function(unit.kernel)), unit.target.startswith("gfx"))
 
 
 def _over(unit: Unit, machine: Machine) -> bool:

@@ -56,6 +56,12 @@ def inside_of(a, b, c):
 
 
 @triton.jit
+def kept_inside(factor, a, b, c):
+    # A factor times that slope; it is NaN itself where a is.
+    return tl.where((a <= b) | (a >= c), 0.0, factor)
+
+
+@triton.jit
 def with_sign(size, a):
     # A value that is not negative, with the sign of a: one instruction on bits.
     bits = size.to(tl.int32, bitcast=True) | (a.to(tl.int32, bitcast=True) & -2147483648)
@@ -326,14 +332,6 @@ def sigmoid(a):
 
 
 @triton.jit
-def mirrored_sigmoid(a):
-    # Of |a|, so that the gates of a and -a, and their density, share one exponential.
-    e = tl.exp2(tl.abs(a) * -1.4426950408889634)
-    r = reciprocal(1.0 + e)
-    return tl.where(a < 0.0, e * r, r)
-
-
-@triton.jit
 def logistic_pdf(a):
     e = tl.exp2(tl.abs(a) * -1.4426950408889634)
     r = reciprocal(1.0 + e)
@@ -341,20 +339,26 @@ def logistic_pdf(a):
 
 
 @triton.jit
+def mish_power(a):
+    # From a = 10 on the gate is 1 to the last bit; the clamp keeps its square from overflowing.
+    return tl.exp2(smaller(a, 20.0) * 1.4426950408889634)
+
+
+@triton.jit
 def mish_gate(a):
-    # tanh(softplus(a)) = w / (w + 2), w = n (n + 2), n = e**a; 1 to the last bit from a = 10 on.
-    n = tl.exp2(smaller(a, 20.0) * 1.4426950408889634)
+    # tanh(softplus(a)) = n (n + 2) / (n (n + 2) + 2), n = e**a.
+    n = mish_power(a)
     w = n * (n + 2.0)
     return w * reciprocal(w + 2.0)
 
 
 @triton.jit
 def mish_slope(a):
-    # Its derivative, 4 n (n + 1) / (w + 2)**2.
-    n = tl.exp2(smaller(a, 20.0) * 1.4426950408889634)
-    w = n * (n + 2.0)
-    r = reciprocal(w + 2.0)
-    return ((4.0 * n) * r) * ((n + 1.0) * r)
+    # Its derivative, 4 n (n + 1) / (n (n + 2) + 2)**2.
+    n = mish_power(a)
+    r = reciprocal(n * (0.5 * n + 1.0) + 1.0)
+    share = n * r
+    return share * (share + r)
 
 
 @triton.jit

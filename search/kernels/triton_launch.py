@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from search.kernels.triton_build import OPTIONS, REGISTERS, capped
+from search.kernels.triton_build import OPTIONS, REGISTERS, asked, capped
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,16 @@ class Launcher:
         if compiled is not None:
             compiled[(*grid, 1, 1)[:3]](*arguments, *constants)
             return
-        options = OPTIONS | {"num_warps": warps}
-        compiled = kernel[grid](*arguments, *constants, **options)
+        hip, options = bool(torch.version.hip), OPTIONS | {"num_warps": warps}
+        first = capped(registers, hip) if (registers := asked(kernel, hip)) else {}
+        compiled = kernel[grid](*arguments, *constants, **options, **first)
         if compiled is None:  # the interpreter compiles nothing
             return
+        if first and compiled.n_spills:
+            compiled = kernel[grid](*arguments, *constants, **options)
         registers = REGISTERS.get(layout, 0)
         if registers and (compiled.n_regs or 0) > registers:
-            options |= capped(registers, bool(torch.version.hip))
+            options |= capped(registers, hip)
             again = kernel[grid](*arguments, *constants, **options)
             compiled = again if again.n_spills == 0 else compiled
         self._compiled[signature] = compiled

@@ -43,6 +43,8 @@ class Primitive:
     """Smallest and largest value; a finite end of a gate is where it saturates."""
     c: str = ""
     """Text in terms of C and of search/kernels/c_math.h."""
+    c_number: str = ""
+    """Text to use when every argument after the first is a literal."""
     triton: str = ""
     """Text in terms of `tl` and of the functions of search/kernels/triton_functions.py."""
 
@@ -178,6 +180,7 @@ _ROWS = (
         torch_number="torch.clamp_min({0}, {1})",
         kinks=("a - b",),
         c="maximum({0}, {1})",
+        c_number="at_least({0}, {1})",
         triton="larger({0}, {1})",
     ),
     Primitive(
@@ -189,6 +192,7 @@ _ROWS = (
         torch_number="torch.clamp_max({0}, {1})",
         kinks=("a - b",),
         c="minimum({0}, {1})",
+        c_number="at_most({0}, {1})",
         triton="smaller({0}, {1})",
     ),
     Primitive(
@@ -201,6 +205,7 @@ _ROWS = (
         torch_number="torch.clamp({0}, {1}, {2})",
         kinks=("a - b", "a - c"),
         c="minimum(maximum({0}, {1}), {2})",
+        c_number="at_most(at_least({0}, {1}), {2})",
         triton="smaller(larger({0}, {1}), {2})",
     ),
     # 1 above 0, 0 at and below it, NaN for NaN: the derivative of relu, torch's convention at 0.

@@ -17,7 +17,17 @@ from search.language.parser import parse
 from search.space.grammar import Grammar
 
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-SAMPLERS = ("tpe", "random", "qmc", "gp", "cmaes", "nsgaii", "bruteforce")
+SAMPLERS = (
+    "tpe",
+    "random",
+    "qmc",
+    "gp",
+    "cmaes",
+    "nsgaii",
+    "bruteforce",
+    "evolution",
+    "behaviour",
+)
 ONE_OBJECTIVE = ("cmaes",)
 """Samplers that refuse several objectives (Optuna 5.0)."""
 OBJECTIVES = ("score", "loss", "cost")
@@ -190,9 +200,9 @@ class Space:
     def definition(self) -> dict[str, Any]:
         """What identifies the study, as JSON values: a change of it is another study.
 
-        The number of trials, finalists, placebos, the resources, the device, the batching, the time
-        a run may take, the checkpoints, where the data lie and where the trials are kept
-        are left out.
+        The number of trials, finalists, placebos, the resources, the device, the batching, what is
+        compiled, the time a run may take, the checkpoints, where the data lie and where the trials
+        are kept are left out.
         """
         kept = self.resolved()
         for key in _NO_PART:
@@ -200,6 +210,7 @@ class Space:
         kept["search"] = {k: v for k, v in kept["search"].items() if k != "trials"}
         if self.search.promotion is None:  # as it was before there was such a key
             del kept["search"]["promotion"]
+        kept["recipe"] = {k: v for k, v in kept["recipe"].items() if k != "compile"}
         if self.learning_rate.halving is None:  # as it was before there was such a key
             del kept["learning_rate"]["halving"]
         # The first rule is the start, and the order of keys is lost in a comparison of mappings.

@@ -88,6 +88,12 @@ def one_of(*words: str) -> Rule:
     return rule
 
 
+def switch(*words: str) -> Rule:
+    """off, or one of the words. (YAML 1.1 reads a bare `off` as false.)"""
+    rule = one_of("off", *words)
+    return lambda value: rule("off" if value is False else value)
+
+
 def optional(rule: Rule) -> Rule:
     """null, or what the rule takes."""
 

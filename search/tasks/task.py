@@ -26,9 +26,11 @@ from search.tasks.checks import (
     one_of,
     optional,
     several,
+    switch,
     truth,
     whole,
 )
+from search.tasks.residence import too_large
 from search.tasks.user_file import load_user_file
 
 MakeActivation = Callable[[], nn.Module]
@@ -52,6 +54,10 @@ class Splits:
     test: Split
     outputs: int = 0
     """What a model must return for a sample: classes, characters or regressed values."""
+    stream: bool | None = None
+    """Whether `train` stays where it is and its batches are streamed to the device; None: where it
+    takes more than a quarter of the device's memory. Its tensors may then be files'
+    (`torch.from_file`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,9 @@ class Recipe:
     """Weight of the activations' own penalties in the loss."""
     loss_bound: float = 1e3
     """A training loss above it ends the run as diverged."""
+    compile: Literal["off", "auto", "inductor", "cudagraphs"] = "off"
+    """How a step is computed (see `search.training.compiled`); no figure depends on it but by
+    round-off. `auto`: compiled where a study's timing says that it pays."""
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -161,6 +170,7 @@ _RECIPE_RULES: dict[str, Rule] = {
     "amp": optional(one_of("bfloat16", "float16")),
     "penalty": number(0),
     "loss_bound": number(0, above=True),
+    "compile": switch("auto", "inductor", "cudagraphs"),
 }
 
 
@@ -229,12 +239,16 @@ def _owners(task: Task, name: str) -> str:
 
 
 def splits_to(splits: Splits, device: torch.device | str) -> Splits:
-    """The splits on a device; parts that are there already are not copied."""
+    """The splits on a device, but for a training part that is streamed; parts that are there
+    already are not copied."""
+    stream = splits.stream
+    if stream is None:
+        stream = too_large((splits.train.inputs, splits.train.targets), torch.device(device))
     parts = {}
-    for part in ("train", "validation", "test"):
+    for part in ("validation", "test") if stream else ("train", "validation", "test"):
         split: Split = getattr(splits, part)
         parts[part] = Split(split.inputs.to(device), split.targets.to(device))
-    return replace(splits, **parts)
+    return replace(splits, stream=stream, **parts)
 
 
 def find_task(name_or_path: str, relative_to: Path | None = None) -> Task:

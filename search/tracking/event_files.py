@@ -48,9 +48,8 @@ def write_events(trials: Sequence[Trial], folder: Path, maximize: bool) -> int:
 
 
 def places(trials: Sequence[Trial], folder: Path) -> Iterator[tuple[Path, Run]]:
-    """Every run, after the folder of its event file; finalists' too."""
-    finals = [final for trial in trials for final in trial.finals]
-    for trial in (*trials, *finals):
+    """Every run, after the folder of its event file."""
+    for trial in trials:
         what = f"{trial.name} {trial.expression}" if trial.name else trial.expression
         label = re.sub(r"[^\w *+().,-]", "_", what)[:LONGEST].strip()
         for run in trial.runs:

@@ -22,6 +22,7 @@ def track(folder: Path, tensorboard: Path | None, mlflow: str | None) -> Iterato
         StudyError: there is no study, a package is missing, or nothing can be written.
     """
     settings, trials = settings_from_folder(folder), read_trials(folder)
+    trials += [final for trial in trials for final in trial.finals]
     if tensorboard is not None:
         place = folder / tensorboard
         runs = write_events(trials, place, settings.maximize)

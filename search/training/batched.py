@@ -32,6 +32,7 @@ from search.tasks.task import (
 )
 from search.training.batch_state import Ended, Past, batch_state, take_up
 from search.training.checkpoints import Stream
+from search.training.compiled import CompileError, Gradients, Recorded, told, traced
 from search.training.loop import (
     EVALUATION_BATCH,
     MetricSums,
@@ -222,7 +223,7 @@ class Batch:
         self.stacked = stack_models(own, seeds, device)
         self.losses = losses_of(task, splits, recipe)
         self.precision = precision_of(recipe.amp, device)
-        self.batches = MemberBatches(splits.train, recipe, seeds)
+        self.batches = MemberBatches(splits, recipe, seeds, device)
         self._try()
         self.optimizer = make_stacked_optimizer(
             self.stacked.stored,
@@ -230,6 +231,11 @@ class Batch:
             recipe,
             [rate for _, rate, _ in members],
         )
+        self.gradients: Gradients = self._gradients
+        self.recorded: Recorded | None = None
+        if recipe.compile == "inductor":
+            self._compile()
+        self._record()
 
     def _try(self) -> None:
         """Find out what cannot be batched, and which parameters have no gradient."""
@@ -239,11 +245,28 @@ class Batch:
         with naming_layers(model), shared(model, self.task.loss), self.stacked.untouched():
             self.stacked.model.train()
             self.stacked.streams.seed(0)
-            losses = self._forward(splits.inputs[index], splits.targets[index])
+            data = splits.inputs[index].to(self.device), splits.targets[index].to(self.device)
+            losses = self._forward(*data)
             self.stacked.leave_out_unused(losses)
             self.stacked.model.eval()
             with torch.no_grad():
-                self.stacked(splits.inputs[:2], shared=True)
+                self.stacked(splits.inputs[:2].to(self.device), shared=True)
+
+    def _compile(self) -> None:
+        """Compile the step for the batch's size; once members have left, it runs as it is."""
+        data = MemberBatches(self.splits, self.recipe, self.batches.seeds, self.device)
+        data.begin()
+        self.stacked.model.train()
+        try:
+            example = *data.take(0), self.optimizer.weights
+            self.gradients = traced(self.stacked, self._gradients, example)
+        except CompileError as error:
+            told(error)
+
+    def _record(self) -> None:
+        """Steps from here on as one CUDA graph, where the recipe wants that."""
+        if self.recipe.compile == "cudagraphs" and self.device.type == "cuda":
+            self.recorded = Recorded(self._step, self.stacked.streams.generators)
 
     # --- training --------------------------------------------------------------------------------
 
@@ -277,13 +300,23 @@ class Batch:
     def _update(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """One step of all members; their losses before it, (K,)."""
         factor = rate_factor(self.recipe, self.step, self.steps)
-        losses, weights = self._forward(inputs, targets), self.optimizer.weights
+        self.step += 1
+        return (self.recorded or self._step)(inputs, targets, factor)
+
+    def _step(self, inputs: Tensor, targets: Tensor, factor: float | Tensor) -> Tensor:
+        losses, gradients = self.gradients(inputs, targets, self.optimizer.weights)
+        self.optimizer.step(self.stacked.stored, gradients, factor)
+        return losses
+
+    def _gradients(
+        self, inputs: Tensor, targets: Tensor, weights: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The members' losses (K,), and the gradients, weighted and clipped."""
+        losses = self._forward(inputs, targets)
         gradients = self.stacked.gradients(losses, weights)
         if self.recipe.clip_norm is not None:
             gradients = clipped(gradients, weights, self.recipe.clip_norm)
-        self.optimizer.step(self.stacked.stored, gradients, factor)
-        self.step += 1
-        return losses.detach()
+        return losses.detach(), gradients
 
     def _forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
         with self.precision():
@@ -333,6 +366,8 @@ class Batch:
             self.stacked.keep(index)
             self.optimizer.keep(index)
             self.batches.keep(index)
+            self.gradients = self._gradients  # what is compiled is for another size
+            self._record()
 
     # --- between epochs --------------------------------------------------------------------------
 

@@ -72,6 +72,8 @@ class Training:
     """How many runs train in one program (see `search.training.planner`); 1: the plain loop."""
     workers: int = 1
     """Processes that a run takes."""
+    processes: int | None = None
+    """How many trials run side by side; None: as many as the resources let."""
     in_step: bool = False
     """Whether all runs of the grid advance together, so that a scheduler can compare epochs."""
     checkpoints: Keeping | None = None
@@ -93,16 +95,8 @@ def training_of(space: Space, task: Task) -> Training:
         StudyError: the device and the resources contradict each other.
     """
     rates, resources = space.learning_rate, space.resources
-    if space.device == "cuda" and not resources.gpu:
-        raise StudyError(
-            "device: cuda, and resources.gpu is 0; expected a share of a GPU for each trial, such"
-            " as 0.25 for four at once"
-        )
-    if resources.workers > 1 and space.search.promotion is not None:
-        raise StudyError(
-            "resources.strategy: ddp, and search.promotion: a run of several processes cannot wait"
-            " at a rung; expected one of the two"
-        )
+    if problem := _contradiction(space):
+        raise StudyError(problem)
     return Training(
         task=space.task,
         folder=space.source.parent.resolve(),
@@ -113,12 +107,42 @@ def training_of(space: Space, task: Task) -> Training:
             rates.grid, rates.default, space.seeds, rates.extend, task.maximize, rates.halving
         ),
         by_loss=space.by_loss,
-        device="cuda" if resources.gpu and space.device != "cpu" else "cpu",
+        device=_device(space),
         threads=max(1, int(resources.cpu / resources.workers)),
         workers=resources.workers,
         in_step=space.search.stopping is not None or space.search.promotion is not None,
         promotion=space.search.promotion,
     )
+
+
+def _device(space: Space) -> str:
+    return "cuda" if space.resources.gpu and space.device != "cpu" else "cpu"
+
+
+def _contradiction(space: Space) -> str:
+    """What the resources leave no room for; empty where there is nothing."""
+    resources, compile = space.resources, space.recipe.get("compile")
+    if space.device == "cuda" and not resources.gpu:
+        return (
+            "device: cuda, and resources.gpu is 0; expected a share of a GPU for each trial, such"
+            " as 0.25 for four at once"
+        )
+    if resources.workers > 1 and space.search.promotion is not None:
+        return (
+            "resources.strategy: ddp, and search.promotion: a run of several processes cannot wait"
+            " at a rung; expected one of the two"
+        )
+    if resources.workers > 1 and compile in ("inductor", "cudagraphs"):
+        return (
+            f"resources.strategy: ddp, and recipe.compile: {compile}: a step that several processes"
+            " share is not compiled; expected one of the two"
+        )
+    if _device(space) == "cpu" and compile == "cudagraphs":
+        return (
+            "recipe.compile: cudagraphs needs a GPU, and trials run on the CPU; expected inductor,"
+            " auto or off, or resources.gpu"
+        )
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,7 +414,8 @@ def gate_problem(prepared: Prepared, make_activation: MakeActivation, grid: Grid
     def start(recipe: Recipe, rate: float) -> Run:
         return drain(start_run(prepared, make_activation, recipe, None, rate, grid.seeds[0]))
 
-    return gate_in_training(start, prepared.recipe, tuple(rates), prepared.constant)
+    short = replace(prepared.recipe, compile="off")  # a compiler takes longer
+    return gate_in_training(start, short, tuple(rates), prepared.constant)
 
 
 def _cost(prepared: Prepared, make_activation: partial[Activation]) -> StepCost:

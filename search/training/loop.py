@@ -28,10 +28,12 @@ from search.records import Point, Run, run_from_json, to_json
 from search.tasks.task import MakeActivation, Recipe, Split, Splits, Task, splits_to
 from search.training.augment import augment
 from search.training.checkpoints import Stream
+from search.training.compiled import Recorded
 from search.training.optimizers import make_optimizer, penalties, set_rate
 from search.training.plain_run import PlainRun
 from search.training.schedules import rate_factor
 from search.training.shards import ALONE, Shards, in_parts
+from search.training.streaming import streamed
 from search.training.streams import INITIAL, LAYERS, seeded, stream_seed
 
 EVALUATION_BATCH = 1000
@@ -106,7 +108,8 @@ def run_epochs(
     def begin() -> tuple[PlainRun, Update]:
         model = initial_model(task, splits, make_activation, options, seed, device)
         model = shards.synchronised(model, device)
-        optimizer = make_optimizer(model, recipe, learning_rate)
+        recorded = is_recorded(recipe, device) and shards.world == 1
+        optimizer = make_optimizer(model, recipe, learning_rate, recorded)
         scaler = make_scaler(recipe, device)
         update = make_update(
             task, model, recipe, learning_rate, steps, optimizer, scaler, shards=shards
@@ -149,7 +152,7 @@ def _trained(
         if stop := (yield point):
             return at.run("pruned", stop)
     while at.step < steps:
-        if problem := _epoch(splits.train, recipe, at, update, steps, stream):
+        if problem := _epoch(splits, recipe, at, update, steps, stream):
             return at.run("diverged", problem)
         at.step, losses, at.losses = at.step + len(at.losses), at.losses, []
         loss, score = evaluate(task, at.model, splits.validation, recipe.amp, shards)
@@ -168,7 +171,7 @@ def _trained(
 
 
 def _epoch(
-    split: Split, recipe: Recipe, at: PlainRun, update: Update, steps: int, stream: Stream | None
+    splits: Splits, recipe: Recipe, at: PlainRun, update: Update, steps: int, stream: Stream | None
 ) -> str:
     """Train the epoch under way to its end; why it diverged, or nothing."""
     clock = time.perf_counter()
@@ -186,7 +189,9 @@ def _epoch(
         at.begin_epoch()
         at.model.train()
         done = len(at.losses)
-        batches = epoch_batches(split, recipe, at.order, at.draws, steps - at.step, done)
+        batches = epoch_batches(
+            splits, recipe, at.order, at.draws, steps - at.step, at.device, done
+        )
         keep = None if stream is None else (stream.due, after)
         at.losses, problem = train_epoch(
             update, batches, at.step, recipe.loss_bound, at.device, at.losses, keep
@@ -211,7 +216,7 @@ def initial_model(
     with seeded(stream_seed(seed, INITIAL), device):
         model = task.build(make_activation, splits, **options).to(device)
         with torch.no_grad():
-            model.eval()(splits.train.inputs[:2])
+            model.eval()(splits.train.inputs[:2].to(device))
     return model
 
 
@@ -226,20 +231,27 @@ def count_steps(samples: int, recipe: Recipe) -> int:
 
 
 def epoch_batches(
-    split: Split,
+    splits: Splits,
     recipe: Recipe,
     order: torch.Generator,
     draws: torch.Generator,
     at_most: int,
+    device: torch.device,
     done: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The epoch's batches (inputs, targets) in a fresh order, augmented; without the first `done`,
-    for which nothing is drawn."""
+    """The epoch's batches (inputs, targets) in a fresh order, augmented; without
+    the first `done`, for which nothing is drawn."""
+    split = splits.train
     count = len(split.targets)
     numbers = torch.randperm(count, generator=order).to(split.targets.device)
     full = max(1, count // recipe.batch_size)
-    for batch in numbers.split(recipe.batch_size)[done : min(full, at_most)]:
-        yield augment(split.inputs[batch], recipe.augmentation, draws), split.targets[batch]
+    chosen = numbers.split(recipe.batch_size)[done : min(full, at_most)]
+    if splits.stream:
+        batches = streamed(split, chosen, device)
+    else:
+        batches = ((split.inputs[batch], split.targets[batch]) for batch in chosen)
+    for inputs, targets in batches:
+        yield augment(inputs, recipe.augmentation, draws), targets
 
 
 Keep = tuple[Callable[[int], bool], Callable[[list[float]], None]]
@@ -308,6 +320,12 @@ def make_scaler(recipe: Recipe, device: torch.device) -> GradScaler:
     return GradScaler(enabled=recipe.amp == "float16" and device.type == "cuda")
 
 
+def is_recorded(recipe: Recipe, device: torch.device) -> bool:
+    """Whether a step is a CUDA graph; loss scaling asks the CPU in its middle."""
+    on_gpu = device.type == "cuda"
+    return recipe.compile == "cudagraphs" and on_gpu and recipe.amp != "float16"
+
+
 def make_update(
     task: Task,
     model: nn.Module,
@@ -319,10 +337,12 @@ def make_update(
     shards: Shards = ALONE,
 ) -> Update:
     """The training step of a model: schedule, loss with the activations' penalties, gradients,
-    clipping, optimizer."""
-    optimizer = optimizer or make_optimizer(model, recipe, learning_rate)
+    clipping, optimizer. Loss scaling only for float16 on a GPU. Compiled as the recipe says, except
+    where several processes share it: the first step then takes as long as the compiler does."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     device = parameters[0].device
+    recording = is_recorded(recipe, device) and shards.world == 1
+    optimizer = optimizer or make_optimizer(model, recipe, learning_rate, recording)
     precision = precision_of(recipe.amp, device)
     scaler = scaler or make_scaler(recipe, device)
     terms = penalties(model) if recipe.penalty else []
@@ -334,16 +354,19 @@ def make_update(
                 loss = loss + recipe.penalty * penalty()
         return loss
 
-    def whole(inputs: Tensor, targets: Tensor) -> Tensor:
+    if recipe.compile == "inductor" and shards.world == 1:  # the same draws of random layers
+        loss_of = torch.compile(loss_of, dynamic=False, options={"fallback_random": True})
+
+    def undivided(inputs: Tensor, targets: Tensor) -> Tensor:
         loss = loss_of(model, inputs, targets)
         scaler.scale(loss).backward()
         return loss.detach()
 
     split = shards.world > 1 or recipe.accumulate > 1
-    backward = in_parts(model, loss_of, scaler, shards, recipe.accumulate) if split else whole
+    backward = in_parts(model, loss_of, scaler, shards, recipe.accumulate) if split else undivided
 
-    def update(step: int, inputs: Tensor, targets: Tensor) -> Tensor:
-        set_rate(optimizer, learning_rate * rate_factor(recipe, step, steps))
+    def whole(inputs: Tensor, targets: Tensor, rate: float | Tensor) -> Tensor:
+        set_rate(optimizer, rate)
         for parameter in parameters:  # 1 µs; optimizer.zero_grad takes 30
             parameter.grad = None
         loss = backward(inputs, targets)
@@ -353,6 +376,11 @@ def make_update(
         scaler.step(optimizer)
         scaler.update()
         return loss
+
+    once = Recorded(whole) if recording else whole
+
+    def update(step: int, inputs: Tensor, targets: Tensor) -> Tensor:
+        return once(inputs, targets, learning_rate * rate_factor(recipe, step, steps))
 
     return update
 

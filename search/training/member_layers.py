@@ -1,7 +1,8 @@
 """Layers of members computed directly, in place of vmap: x (K, N, …), parameters (K, …).
 
 For a chain of the layers in the table. A step of ten digits MLPs spends 1.1 ms in vmap's forward
-pass, of which 0.2 is arithmetic.
+pass, of which 0.2 is arithmetic. One of ten digits CNNs takes 3.6 ms of processor time where vmap
+took 7.2: from convolution to normalisation the members stay beside each other as channels.
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ def _plain(module: nn.Module) -> bool:
     """Whether calling the layer would be no more than its own forward pass."""
     hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
     pair = isinstance(module, Activation) and len(module.expression.inputs) > 1
-    averaged = isinstance(module, nn.BatchNorm1d) and module.momentum is None
-    return not (any(hooks) or pair or averaged)
+    averaged = isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) and module.momentum is None
+    other = isinstance(module, nn.Conv2d) and module.padding_mode != "zeros"
+    other |= isinstance(module, nn.MaxPool2d) and module.return_indices
+    return not (any(hooks) or pair or averaged or other)
 
 
 def run_chain(layers: list[nn.Module], x: Tensor) -> Tensor:
@@ -82,26 +85,54 @@ def _layer_norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
     return y if layer.bias is None else y + layer.bias.view(*before, *layer.normalized_shape)
 
 
-def _batch_norm(layer: nn.BatchNorm1d, x: Tensor) -> Tensor:
-    """Members as further channels: (K, N, C) as (N, K · C)."""
-    members, count, channels = x.shape
+def _flat(tensor: Tensor | None) -> Tensor | None:
+    """(K, C, …) as (K · C, …)."""
+    return None if tensor is None else tensor.flatten(0, 1)
 
-    def flat(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.reshape(-1)
 
+def _beside(x: Tensor) -> Tensor:
+    """(K, N, C, …) as (N, K · C, …): members as further channels, a view of what was made so."""
+    return x.transpose(0, 1).flatten(1, 2)
+
+
+def _apart(y: Tensor, members: int) -> Tensor:
+    """(N, K · C, …) as (K, N, C, …), in the same memory."""
+    return y.unflatten(1, (members, -1)).transpose(0, 1)
+
+
+def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> Tensor:
     if layer.training and layer.num_batches_tracked is not None:
         layer.num_batches_tracked.add_(1)
     y = F.batch_norm(
-        x.transpose(0, 1).reshape(count, members * channels),
-        flat(layer.running_mean),
-        flat(layer.running_var),
-        flat(layer.weight),
-        flat(layer.bias),
+        _beside(x),
+        _flat(layer.running_mean),
+        _flat(layer.running_var),
+        _flat(layer.weight),
+        _flat(layer.bias),
         layer.training or layer.running_mean is None,
         layer.momentum or 0.0,
         layer.eps,
     )
-    return y.view(count, members, channels).transpose(0, 1)
+    return _apart(y, len(x))
+
+
+def _conv(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """Every member a group of its own."""
+    y = F.conv2d(
+        _beside(x),
+        layer.weight.flatten(0, 1),
+        _flat(layer.bias),
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        len(x) * layer.groups,
+    )
+    return _apart(y, len(x))
+
+
+def _max_pool(layer: nn.MaxPool2d, x: Tensor) -> Tensor:
+    size = layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode
+    return _apart(F.max_pool2d(_beside(x), *size), len(x))
 
 
 def _dropout(layer: MemberDropout, x: Tensor) -> Tensor:
@@ -118,6 +149,9 @@ LAYERS: dict[type[nn.Module], Callable[[Any, Tensor], Tensor]] = {
     Activation: _activation,
     nn.LayerNorm: _layer_norm,
     nn.BatchNorm1d: _batch_norm,
+    nn.BatchNorm2d: _batch_norm,
+    nn.Conv2d: _conv,
+    nn.MaxPool2d: _max_pool,
     MemberDropout: _dropout,
     Normalise: _normalise,
     nn.Identity: lambda layer, x: x,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
@@ -56,22 +57,25 @@ def decays_by_name(model: nn.Module, recipe: Recipe) -> dict[str, float]:
     }
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe, learning_rate: float) -> Optimizer:
+def make_optimizer(
+    model: nn.Module, recipe: Recipe, learning_rate: float, recording: bool = False
+) -> Optimizer:
     """SGD or AdamW (decoupled decay), fused.
+
+    recording: the rate is a tensor and steps are counted on the device, as in a CUDA graph.
 
     Fused on the CPU too: a step of an MLP of three layers takes 52 µs (SGD; 85 foreach, 90 plain)
     and 131 µs (AdamW), of some 450 µs in all.
     """
     groups = parameter_groups(model, recipe)
     fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
+    rate: float | Tensor = torch.tensor(learning_rate) if recording else learning_rate
     if recipe.optimizer == "adamw":
-        return AdamW(groups, lr=learning_rate, betas=recipe.betas, fused=fused)
-    return SGD(
-        groups, lr=learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=fused
-    )
+        return AdamW(groups, lr=rate, betas=recipe.betas, fused=fused, capturable=recording)
+    return SGD(groups, lr=rate, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=fused)
 
 
-def set_rate(optimizer: Optimizer, rate: float) -> None:
-    """Set the learning rate of every group."""
+def set_rate(optimizer: Optimizer, rate: float | Tensor) -> None:
+    """Set the learning rate of every group: a number, or the tensor that holds it."""
     for group in optimizer.param_groups:
         group["lr"] = rate

@@ -39,7 +39,7 @@ class StackedSGD:
         """What each member's gradient is multiplied with."""
         return self.rates
 
-    def step(self, stored: list[Tensor], gradients: list[Tensor], factor: float) -> None:
+    def step(self, stored: list[Tensor], gradients: list[Tensor], factor: float | Tensor) -> None:
         """Move the parameters in place."""
         if any(self.decays):
             gradients = [
@@ -84,7 +84,7 @@ class StackedAdamW:
         """What each member's gradient is multiplied with: nothing, the kernel divides it out."""
         return torch.ones_like(self.rates)
 
-    def step(self, stored: list[Tensor], gradients: list[Tensor], factor: float) -> None:
+    def step(self, stored: list[Tensor], gradients: list[Tensor], factor: float | Tensor) -> None:
         """Move the parameters in place."""
         self.moves = self.moves or [torch.empty_like(p) for p in stored]
         for move in self.moves:

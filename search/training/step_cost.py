@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -49,11 +49,11 @@ def measure_step_cost(
     The models take turns in one process, and the order turns every time, so that a busy machine
     slows all alike. Rate 0: none diverges.
     """
-    device = torch.device(device)
+    device, recipe = torch.device(device), replace(recipe, compile="off")
     splits = splits_to(splits, device)
-    inputs = splits.train.inputs[: recipe.batch_size]
+    inputs = splits.train.inputs[: recipe.batch_size].to(device)
     inputs = augment(inputs, recipe.augmentation, generator(0, AUGMENTATION))
-    targets = splits.train.targets[: recipe.batch_size]
+    targets = splits.train.targets[: recipe.batch_size].to(device)
     clocks: list[Callable[[], float]] = []
     kept: list[int] = []
     for make in (make_activation, make_composed, nn.ReLU, nn.Identity):

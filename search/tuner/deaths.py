@@ -7,7 +7,11 @@ end the process.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+from ray._private import ray_logging
 
 from search.continuing import Cause
 from search.study import Launch
@@ -18,6 +22,7 @@ LONGEST_PAUSE = 1.0
 has unread messages, and the workers are not to blame."""
 LONGEST = 200
 """Characters of an error that are kept."""
+_RAYLET = re.compile(r"orker died or was killed|orker\(s\) were killed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,22 @@ def death(told: str) -> Death:
         return Death(f"its worker process {how}", "worker")
     lines = [line.strip() for line in told.split("\n") if line.strip()]
     return Death(lines[-1][:LONGEST] if lines else "its worker broke down", None)
+
+
+@contextmanager
+def quiet_deaths() -> Iterator[None]:
+    """Ray prints 200 words for every worker that dies, also with `log_to_driver=False`; a line of
+    ours stands for them. Its variable for that, RAY_DEDUP_LOGS_SKIP_REGEX, is read once and before
+    anything of ours runs."""
+    printed = getattr(ray_logging, "stdout_deduplicator", None)
+    before = getattr(printed, "skip_re", None)
+    if printed is not None:
+        printed.skip_re = _RAYLET
+    try:
+        yield
+    finally:
+        if printed is not None:
+            printed.skip_re = before
 
 
 def patience(timeout: float | None, training: Training, launch: Launch) -> float | None:

@@ -117,7 +117,9 @@ class Driver(Unsaved, Searcher):
             self._finish(trial_id, Outcome("failed", found.reason))
         elif (launch := self._gone(trial_id)) is not None:
             ended = self.study.lose(launch.number, found.cause, found.reason)
-            if ended is not None:
+            if ended is None:
+                self.display.say(f"{launch.expression}: {found.reason}; it is tried again")
+            else:
                 self.pausing.ended(launch.checkpoints)
             self.show(ended)
 

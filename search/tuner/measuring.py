@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -21,11 +21,11 @@ T = TypeVar("T")
 
 
 def on_a_worker(
-    space: Space, cluster: Cluster, measure: Callable[[Training], T], training: Training
+    space: Space, cluster: Cluster, measure: Callable[..., T], training: Training, *further: Any
 ) -> T:
     """What `measure` says of the training on a node with room for a trial: the driver's own may
     have another processor, and no GPU."""
-    return _there(cluster, space, partial(_settled, measure, training))
+    return _there(cluster, space, partial(_settled, measure, training, further))
 
 
 def plan_on_a_cluster(space: Space, address: str | None, training: Training) -> Plan:
@@ -33,7 +33,7 @@ def plan_on_a_cluster(space: Space, address: str | None, training: Training) -> 
     with running_ray(space, address) as cluster:
         room = Capacity(space.resources, cluster.driver)()
         measure = partial(make_plan, space, concurrent=room)
-        return _there(cluster, space, partial(_settled, measure, training))
+        return _there(cluster, space, partial(_settled, measure, training, ()))
 
 
 def _there(cluster: Cluster, space: Space, act: Callable[[Origin], T]) -> T:
@@ -54,6 +54,8 @@ def _acted(act: Callable[[Origin], T], origin: Origin) -> T:
     return act(origin)
 
 
-def _settled(measure: Callable[[Training], T], training: Training, origin: Origin) -> T:
+def _settled(
+    measure: Callable[..., T], training: Training, further: tuple[Any, ...], origin: Origin
+) -> T:
     origin.settle()
-    return measure(origin.here(training))
+    return measure(origin.here(training), *further)

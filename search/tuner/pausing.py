@@ -9,8 +9,8 @@ from collections.abc import Collection
 from search.study import Study
 from search.training.checkpoints import Keeping, ask_to_pause, tidy
 
-GRACE = 6.0
-"""Seconds in which a worker is to end its step and write; with Ray's own end some 8 pass, and
+GRACE = 5.0
+"""Seconds in which a worker is to end its step and write. Ray's own end takes 1 to 3 more, and
 SLURM, Kubernetes and shells wait for 30 or more."""
 
 

@@ -11,15 +11,16 @@ import ray
 from ray import tune
 
 from search.errors import SearchError, StudyError
-from search.plan import concurrency
+from search.plan import side_by_side
 from search.progress import Display, Goal
 from search.proposals import Gate, Proposals
-from search.space.settings import Space
+from search.space.settings import Resources
 from search.stopping import Stopped, stop_signals
 from search.study import Study
 from search.training.candidate import Training
 from search.tuner.capacity import Capacity
 from search.tuner.cluster import Cluster, running_ray
+from search.tuner.deaths import quiet_deaths
 from search.tuner.driver import Check, Driver, Workers
 from search.tuner.early_stopping import early_stopping
 from search.tuner.parallel import bundles
@@ -51,14 +52,15 @@ def run_search(
     """
     with ExitStack() as stack:
         display = stack.enter_context(show(goal))
+        stack.enter_context(quiet_deaths())
         cluster = cluster or stack.enter_context(running_ray(study.space))
-        capacity = _capacity(study.space, cluster)
+        resources, capacity = _room(study.space.resources, training.processes, cluster)
         goal = replace(goal, concurrent=capacity())
         asked = stack.enter_context(stop_signals())
         driver = Driver(study, training, Proposals(study, gate), goal, display, asked, capacity)
         driver.pausing.tidy()
         try:
-            _tuner(driver, epochs, cluster).fit()
+            _tuner(driver, resources, epochs, cluster).fit()
             study.accept_failures()
             driver.pausing.tidy()
         except (Stopped, SearchError) as error:
@@ -74,18 +76,24 @@ def _why(error: BaseException) -> str:
     return f"signal {error.code - 128}" if isinstance(error, Stopped) else str(error)
 
 
-def _capacity(space: Space, cluster: Cluster) -> Callable[[], int]:
-    """How many trials may be under way: a number on one machine, by its nodes on a cluster."""
+def _room(
+    resources: Resources, processes: int | None, cluster: Cluster
+) -> tuple[Resources, Callable[[], int]]:
+    """What a trial takes, and how many may be under way: a number on one machine, by its nodes on a
+    cluster.
+
+    processes: the planner's choice for one machine.
+    """
     if not cluster.own:
-        return Capacity(space.resources, cluster.driver)
+        return resources, Capacity(resources, cluster.driver)
     found = ray.cluster_resources()
-    most = concurrency(space.resources, found.get("CPU", 0.0), found.get("GPU", 0.0))
-    return lambda: most
+    there = found.get("CPU", 0.0), found.get("GPU", 0.0)
+    most, gpu = side_by_side(resources, processes, *there)
+    return replace(resources, gpu=gpu), lambda: most
 
 
-def _tuner(driver: Driver, epochs: int, cluster: Cluster) -> tune.Tuner:
-    resources, training = driver.study.space.resources, driver.training
-    wanted = bundles(resources)
+def _tuner(driver: Driver, resources: Resources, epochs: int, cluster: Cluster) -> tune.Tuner:
+    training, wanted = driver.training, bundles(resources)
     trainable = partial(train_trial, training=training, origin=cluster.origin)
     return tune.Tuner(
         tune.with_resources(trainable, wanted),

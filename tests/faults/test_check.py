@@ -171,6 +171,20 @@ def test_a_trial_that_went_on_nowhere_goes_on(
     assert again and again.runs == (run(),)
 
 
+def test_a_record_without_its_trial_gets_it_back(folder: Path, capsys: pytest.CaptureFixture[str]):
+    kept = read_trials(folder)
+    for number in (1, 3):
+        change(folder, "delete from trials where trial_id = ?", own_id(folder, number))
+    assert len(read_trials(folder)) == len(kept) - 2  # Optuna misses nothing
+    code, lines = checked(folder, "--dry-run", capsys=capsys)
+    assert code == 1
+    assert lines[0].endswith(": 2 trials have lost their own rows, 2 of them have records")
+    code, lines = checked(folder, capsys=capsys)
+    assert code == 0 and "5 trials can be read; 2 of them had lost their own row" in lines[0]
+    assert "trial 1: runs, and no driver does; repaired: told as ended" in lines
+    assert read_trials(folder) == kept
+
+
 def test_what_waits_without_a_candidate_is_dismissed(
     make_space: MakeSpace,
     capsys: pytest.CaptureFixture[str],
@@ -219,7 +233,7 @@ def looked_at(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, st
     return int(str(stop.value.code)), out.out + out.err
 
 
-@pytest.mark.parametrize("damages", [8, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("damages", [4, pytest.param(100, marks=pytest.mark.slow)])
 def test_flipped_bytes_are_found_and_no_run_is_changed_unseen(
     folder: Path, damages: int, capsys: pytest.CaptureFixture[str]
 ):

@@ -85,7 +85,7 @@ def test_a_study_that_cannot_grow_says_so_and_has_kept_every_run(make_space: Mak
     launch = launched(study)
     study._database.backend.remove_session()
     with study._database.backend.engine.connect() as connection:
-        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+        pages = int(connection.exec_driver_sql("PRAGMA page_count").scalar_one())
         connection.exec_driver_sql(f"PRAGMA max_page_count={pages + 2}")
     kept: list[Run] = []
     with pytest.raises(StudyError) as caught, study.storage_errors():

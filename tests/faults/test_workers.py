@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from test_run import gone
-from test_tuner import log, search, space
+from test_tuner import Lines, log, search, space
 
 from search.records import Trial
 from search.study import Launch, read_trials
@@ -45,6 +47,8 @@ class Searched(NamedTuple):
     folder: Path
     trials: dict[str, Trial]
     """By name."""
+    said: str
+    """On the terminal."""
 
     def built(self, name: str) -> int:
         """How many models were built of a baseline."""
@@ -56,17 +60,23 @@ def searched(tmp_path_factory: pytest.TempPathFactory, ray_runs: None) -> Search
     folder = tmp_path_factory.mktemp("faults")
     baselines = f"baselines=[{', '.join(FORMULAS)}]"
     fixed = ("learning_rate.extend=false", "search.trials=0", "timeout=3")
-    _, why = search(space(folder, *fixed, baselines, build=FAULTS))
+    lines, printed = Lines(), io.StringIO()
+    with redirect_stdout(printed):
+        _, why = search(space(folder, *fixed, baselines, build=FAULTS), lines)
     assert why == "all 0 trials are done"
     trials = read_trials(folder / "results")
     assert len(trials) == len(FORMULAS)
-    return Searched(folder, {trial.name: trial for trial in trials})
+    said = lines.text() + printed.getvalue()
+    return Searched(folder, {trial.name: trial for trial in trials}, said)
 
 
 def test_one_that_crashes_the_interpreter_is_tried_again_once_then_failed(searched: Searched):
     trial = searched.trials["x * tanh(x)"]
     assert (trial.state, trial.reason) == ("failed", "its worker process crashed or was killed")
     assert searched.built(trial.name) == 2
+    told = f"{trial.expression}: its worker process crashed or was killed; it is tried again"
+    assert told in searched.said.splitlines()
+    assert "raylet" not in searched.said  # Ray's own 200 words
 
 
 def test_a_killed_worker_loses_the_run_in_its_hands_and_no_other(searched: Searched):

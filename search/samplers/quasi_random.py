@@ -1,57 +1,18 @@
-"""Optuna samplers by name, set up for the choices of a grammar.
-
-A grammar's choices are flat and conditional: a path exists only where the choices above it lead.
-Most samplers see such a space as several small ones; what each makes of it is said below.
-"""
+"""Quasi-random draws: every choice spreads evenly over the trials, and a start for what learns."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 
-import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import (
-    BaseSampler,
-    BruteForceSampler,
-    CmaEsSampler,
-    GPSampler,
-    NSGAIISampler,
-    RandomSampler,
-    TPESampler,
-)
+from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 TELLING = (TrialState.COMPLETE, TrialState.PRUNED)
 """States with a value that a sampler learns from."""
-
-
-def build_sampler(name: str, seed: int, existing: int, trials: int) -> BaseSampler:
-    """The sampler called `name`.
-
-    Args:
-        seed: of the search.
-        existing: trials in the study; together with `seed` it makes the sampler's own seed, so
-            that a search that goes on does not draw the same numbers again.
-        trials: the budget, which sizes the quasi-random start and NSGA-II's population.
-    """
-    own = np.random.SeedSequence([seed, existing]).generate_state(1).item()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return SAMPLERS[name](own, seed, trials)
-
-
-def startup(trials: int) -> int:
-    """How many finished trials the model-based samplers want before their model is asked.
-
-    >>> startup(40), startup(1000), startup(4)
-    (10, 10, 2)
-    """
-    return max(2, min(10, trials // 4))
 
 
 class QuasiRandomSampler(BaseSampler):
@@ -166,59 +127,3 @@ class QuasiRandomStart(BaseSampler):
         values: Sequence[float] | None,
     ) -> None:
         self.then.after_trial(study, trial, state, values)
-
-
-class AskedBruteForceSampler(BruteForceSampler):
-    """Optuna's, for ask and tell: it stops a study that optimizes itself, and ours is asked."""
-
-    def after_trial(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
-    ) -> None:
-        return
-
-
-def _tpe(own: int, seed: int, trials: int) -> BaseSampler:
-    # constant_liar: running trials repel, or parallel workers are sent to the same place.
-    # 4 candidates instead of Optuna's 24: with few alternatives the best of 24 draws is nearly
-    # always the same. In 100 simulated searches of gated.yaml by 100 trials, 16 % instead of 52 %
-    # of the proposals were duplicates, and the best was nearer to a hidden target: 0.022 ± 0.002
-    # away instead of 0.030 (random: 0.032). `group` brought nothing (0.023) for 2.5 times the time.
-    tpe = TPESampler(
-        n_startup_trials=0, multivariate=True, constant_liar=True, n_ei_candidates=4, seed=own
-    )
-    return QuasiRandomStart(seed, startup(trials), tpe)
-
-
-def _gp(own: int, seed: int, trials: int) -> BaseSampler:
-    # The Gaussian process models the choices that every trial has made; the rest is random.
-    gp = GPSampler(
-        n_startup_trials=0, seed=own, warn_independent_sampling=False, deterministic_objective=False
-    )
-    return QuasiRandomStart(seed, startup(trials), gp)
-
-
-def _cmaes(own: int, seed: int, trials: int) -> BaseSampler:
-    cma = CmaEsSampler(n_startup_trials=1, seed=own, warn_independent_sampling=False)
-    return QuasiRandomStart(seed, startup(trials), cma)
-
-
-def _nsgaii(own: int, seed: int, trials: int) -> BaseSampler:
-    # Optuna's population of 50 never leaves its random first generation in a budget of 40.
-    population = max(4, min(50, trials // 5))
-    return NSGAIISampler(population_size=population, seed=own)
-
-
-SAMPLERS: dict[str, Callable[[int, int, int], BaseSampler]] = {
-    "tpe": _tpe,
-    "random": lambda own, seed, trials: RandomSampler(seed=own),
-    "qmc": lambda own, seed, trials: QuasiRandomSampler(seed),
-    "gp": _gp,
-    "cmaes": _cmaes,
-    "nsgaii": _nsgaii,
-    "bruteforce": lambda own, seed, trials: AskedBruteForceSampler(seed=own),
-}
-"""By name: `build(own seed, seed of the search, budget)`."""

@@ -1,0 +1,193 @@
+"""One search on a table: a sampler proposes, and every training is looked up.
+
+It is the search's own driver: `Proposals` on a `Study`, with duplicates and gates, in memory. The
+sampler sees what a search would see: the mean over a few of the table's seeds, one draw of them for
+the whole search, at the best rate by those. What is counted is the truth: the mean over all seeds.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.benchmarks.ranking import best_rates, top_count, values
+from search.benchmarks.table import Row, Table
+from search.database import open_in_memory
+from search.language.expression import Expression
+from search.language.fingerprint import fingerprint
+from search.proposals import Proposals
+from search.space.settings import LearningRates, SearchSettings, Space
+from search.study import Study
+
+IN_TRAINING = "training: "
+"""How the reason of the gate begins that is a short training: no gate before training."""
+
+
+class Refusal(NamedTuple):
+    """What a gate before training said."""
+
+    gate: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What every replay of a comparison has in common."""
+
+    trials: int
+    """Budget: candidates that are trained."""
+    parallel: int = 1
+    """Trials that run at a time: so many results a proposal does not know."""
+    seen: int = 2
+    """Seeds of the table that a search trains with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One sampler's search with one seed."""
+
+    reached: float
+    """Number of the trial, from 1, that first trained one of the top; inf when none did."""
+    regrets: tuple[float, ...]
+    """By trial: how far the true value of the best candidate by what was seen is from the best."""
+    refused: int
+    """Proposals that were duplicates, or rejected by a gate."""
+    seconds: float
+    """Spent on proposals; a lookup takes none."""
+
+
+class Ground:
+    """A table made ready for replays."""
+
+    def __init__(self, table: Table):
+        self.table = table
+        self.header = table.header
+        self.grammar = table.header.grammar
+        self.rows = {row.fingerprint: row for row in table.rows}
+        self.places = {row.fingerprint: k for k, row in enumerate(table.trained)}
+        self.scores = table.curves[..., -1]
+        self.truth = losses_from_best(self.scores, table)
+        count = top_count(len(self.truth))
+        self.top = frozenset(np.argsort(self.truth, kind="stable")[:count].tolist())
+
+    def seen(self, conditions: Conditions, seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """What a search with this seed sees: value and best rate by row; NaN where it diverges."""
+        draw = np.random.default_rng([seed, 2])
+        seeds = draw.permutation(len(self.header.seeds))[: conditions.seen]
+        part = self.scores[:, :, seeds]
+        return values(part, self.header), best_rates(part.mean(-1), self.header)
+
+
+def losses_from_best(scores: NDArray[np.float64], table: Table) -> NDArray[np.float64]:
+    """(functions,): by how much the true value is worse than the best one; that of the worst for a
+    function without an eligible rate over all seeds."""
+    truth = values(scores, table.header)
+    truth = -truth if table.header.larger_is_better else truth
+    truth = truth - np.nanmin(truth)
+    return np.where(np.isnan(truth), np.nanmax(truth), truth)
+
+
+def replay(ground: Ground, sampler: str, seed: int, conditions: Conditions) -> Trace:
+    """One search by `sampler` on a table."""
+    study = _study(ground, sampler, seed, conditions)
+    # No limit on the time to look for a candidate: the same seed gives the same search.
+    proposals = Proposals(study, lambda e: _gate(ground, e), seconds=math.inf)
+    observed, rates = ground.seen(conditions, seed)
+    running: deque[tuple[int, str]] = deque()
+    log = _Log(ground, observed)
+    while True:
+        began = time.perf_counter()
+        while len(running) < conditions.parallel and (launch := proposals.next()) is not None:
+            running.append((launch.number, study.trials[launch.number].fingerprint))
+        log.seconds += time.perf_counter() - began
+        if not running:
+            break
+        number, key = running.popleft()
+        study.finish(number, **_outcome(ground, key, observed, rates))
+        log.add(ground.rows[key], ground.places.get(key))
+    counts = study.counts()
+    return log.trace(counts["duplicate"] + counts["rejected"], conditions.trials)
+
+
+def _study(ground: Ground, sampler: str, seed: int, conditions: Conditions) -> Study:
+    header = ground.header
+    objective = "loss" if header.space["by_loss"] else "score"
+    settings = SearchSettings(sampler, conditions.trials, seed, (objective,))
+    space = Space(
+        name=header.name,
+        task="table",
+        learning_rate=LearningRates(header.rates, header.default_rate, extend=False),
+        grammar=ground.grammar,
+        seeds=tuple(range(conditions.seen)),
+        search=settings,
+        source=Path(f"{header.name}.yaml"),
+    )
+    return Study(space, open_in_memory(space, header.maximize), header.larger_is_better)
+
+
+def _gate(ground: Ground, expression: Expression) -> Refusal | None:
+    """What the gates before training said when the table was made."""
+    row = ground.rows[fingerprint(expression)]
+    if row.state != "rejected" or row.reason.startswith(IN_TRAINING):
+        return None
+    gate, _, reason = row.reason.partition(": ")
+    return Refusal(gate, reason)
+
+
+def _outcome(
+    ground: Ground, key: str, observed: NDArray[Any], rates: NDArray[Any]
+) -> dict[str, Any]:
+    """How the trial of a function ends, in a search that sees a few of the seeds."""
+    row = ground.rows[key]
+    if row.state != "complete":
+        return {"state": row.state, "reason": row.reason}
+    place = ground.places[key]
+    if math.isnan(observed[place]):
+        return {"state": "diverged", "reason": "no learning rate kept every seed finite"}
+    return {
+        "state": "complete",
+        "score": float(observed[place]),
+        "best_rate": ground.header.rates[rates[place]],
+        "cost": row.cost,
+        "share": row.share,
+        "parameters": row.parameters,
+        "seconds": row.seconds,
+    }
+
+
+class _Log:
+    """What a replay has trained so far."""
+
+    def __init__(self, ground: Ground, observed: NDArray[Any]):
+        self.ground = ground
+        sign = -1.0 if ground.header.larger_is_better else 1.0
+        self.observed = sign * observed
+        self.incumbent = -1
+        self.regrets: list[float] = []
+        self.reached = math.inf
+        self.seconds = 0.0
+
+    def add(self, row: Row, place: int | None) -> None:
+        """A trial ended; one that a gate refused after some steps is no trial of the budget."""
+        if row.state == "rejected":
+            return
+        if place is not None and not math.isnan(self.observed[place]):
+            best = self.observed[self.incumbent] if self.incumbent >= 0 else math.inf
+            self.incumbent = place if self.observed[place] < best else self.incumbent
+        worst = float(self.ground.truth.max())
+        found = float(self.ground.truth[self.incumbent]) if self.incumbent >= 0 else worst
+        self.regrets.append(found)
+        if place in self.ground.top:
+            self.reached = min(self.reached, float(len(self.regrets)))
+
+    def trace(self, refused: int, trials: int) -> Trace:
+        """The whole search; after the last function of the space nothing changes."""
+        regrets = self.regrets + self.regrets[-1:] * (trials - len(self.regrets))
+        return Trace(self.reached, tuple(regrets), refused, self.seconds)

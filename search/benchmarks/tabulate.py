@@ -1,0 +1,327 @@
+"""`python -m search.bench samplers tabulate`: every function of a finite space, trained.
+
+What is finished stands in `FILE.part`, a line a function, as soon as it is finished; the same
+command goes on from there. When none is left, the lines become FILE.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from search.benchmarks.table import (
+    EMPTY,
+    Header,
+    Row,
+    Table,
+    curves_of_runs,
+    header_line,
+    identifying,
+    part_of,
+    read_header,
+    read_row,
+    read_table,
+    row_line,
+    write_table,
+)
+from search.environment import environment
+from search.errors import SpaceError, StudyError
+from search.kernels.abreast import forms_abreast
+from search.kernels.formula import compile_batch
+from search.language.fingerprint import fingerprint
+from search.language.parser import parse
+from search.progress import duration
+from search.protocol import gate_before_training
+from search.records import Run
+from search.results import write_whole
+from search.space.grammar import Candidate
+from search.space.settings import Space
+from search.stopping import SIGNALS, Stopped, stop_signals
+from search.tasks.task import Recipe, find_task
+from search.training.candidate import (
+    Job,
+    Outcome,
+    Training,
+    prepare,
+    train_candidate,
+    training_of,
+)
+
+LARGEST = 20_000
+"""The most derivations of a space that is tabulated."""
+CHUNK = 32
+"""Candidates compiled together (25 ms each; alone 150) and then trained."""
+ALIKE = 3
+"""So many failures with one reason, and nothing that worked, end it: the task is wrong."""
+EVERY = 15.0
+"""Seconds between two lines about the progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What all rows of a table share."""
+
+    training: Training
+    header: Header
+    gates: bool
+
+
+def tabulate(
+    space: Space, path: Path, workers: int, tell: Callable[[str], None] = lambda line: None
+) -> Table:
+    """The table of `space` in `path`: begun, gone on with, or read when it is whole.
+
+    Raises:
+        SpaceError: the space is not finite, or too large.
+        StudyError: the file is of another space, or cannot be written; or every training fails.
+        TaskError: the data are missing.
+        Stopped: by Ctrl-C or SIGTERM; what had ended is kept.
+    """
+    if path.suffixes[-2:] != [".jsonl", ".gz"]:
+        raise StudyError(f"{path}: expected a name that ends in .jsonl.gz")
+    check_finite(space)
+    training = _training(space)
+    header = header_of(space, training)
+    if path.exists():
+        return _same(header, read_table(path), path)
+    found = candidates(space)
+    tell(f"{header.derivations} derivations, {len(found)} distinct functions")
+    header = replace(header, distinct=len(found))
+    rows = _kept(header, part_of(path))
+    work = Work(training, header, space.gates)
+    new = _rows_to_come(work, found, [key for key in found if key not in rows], workers)
+    with stop_signals() as asked, closing(new):
+        _follow(new, part_of(path), rows, header.distinct, asked, tell)
+    write_table(path, [header_line(header), *(row_line(rows[key]) for key in found)])
+    part_of(path).unlink()
+    return read_table(path)
+
+
+def check_finite(space: Space) -> None:
+    """Refuses a space that cannot be listed.
+
+    Raises:
+        SpaceError: it has no grammar, a range of numbers, or too many derivations.
+    """
+    place = f"{space.source}: activation"
+    if space.grammar is None:
+        raise SpaceError(f"{place}: missing; expected rules with a finite number of functions")
+    size = space.grammar.count()
+    if size.continuous:
+        raise SpaceError(
+            f"{place}: has ranges of numbers, so its functions cannot be listed; expected sets"
+            " such as `s in {0.5, 1, 2}`"
+        )
+    if size.derivations > LARGEST:
+        raise SpaceError(f"{place}: {size.derivations:,} derivations; expected at most {LARGEST:,}")
+    if space.learning_rate.extend:
+        raise SpaceError(
+            f"{space.source}: learning_rate.extend is true; expected false: every row of a table"
+            " has the same rates"
+        )
+
+
+def _training(space: Space) -> Training:
+    """As in a search, scored by the metric: the loss is kept beside it in any case."""
+    task = find_task(space.task, space.source.parent)
+    at_once = space.batching or len(space.learning_rate.grid) * len(space.seeds)
+    training = training_of(space, task)
+    return replace(training, at_once=at_once, by_loss=False)
+
+
+def header_of(space: Space, training: Training) -> Header:
+    """The header of the space's table; `distinct` is as yet the number of derivations."""
+    assert space.grammar is not None, "checked before"
+    prepared = prepare(training)
+    size = space.grammar.count().derivations
+    epochs = prepared.recipe.epochs
+    per_epoch = max(1, len(prepared.splits.train.targets) // prepared.recipe.batch_size)
+    steps = {min(per_epoch * (epoch + 1), prepared.steps) for epoch in range(epochs)}
+    return Header(
+        name=space.name,
+        space=identifying(space),
+        metric=prepared.task.metric,
+        maximize=training.grid.maximize,
+        options=prepared.options,
+        recipe=_recipe(prepared.recipe),
+        rates=training.grid.rates,
+        seeds=training.grid.seeds,
+        checkpoints=tuple(sorted(steps)),
+        derivations=size,
+        distinct=size,
+        environment=environment() | {"device": prepared.device, "threads": training.threads},
+    )
+
+
+def _recipe(recipe: Recipe) -> dict[str, Any]:
+    """Every key but the rate, which the rows have, as JSON values."""
+    kept = {key: value for key, value in asdict(recipe).items() if key != "learning_rate"}
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in kept.items()}
+
+
+def candidates(space: Space) -> dict[str, Candidate]:
+    """The first derivation of every function, by fingerprint."""
+    assert space.grammar is not None, "checked before"
+    found: dict[str, Candidate] = {}
+    for candidate in space.grammar.candidates():
+        found.setdefault(fingerprint(candidate.expression), candidate)
+    return found
+
+
+# --- what is there already -----------------------------------------------------------------------
+
+
+def _same(wanted: Header, table: Table, path: Path) -> Table:
+    _refuse_another(wanted, table.header, path)
+    return table
+
+
+def _refuse_another(wanted: Header, found: Header, path: Path) -> None:
+    if wanted.identity == found.identity:
+        return
+    differing = [key for key in wanted.space if wanted.space[key] != found.space.get(key)]
+    raise StudyError(
+        f"{path}: a table of another space: {', '.join(differing)} differ; expected the space that"
+        " it was begun with, or another file"
+    )
+
+
+def _kept(header: Header, part: Path) -> dict[str, Row]:
+    """The rows of an unfinished table by fingerprint, failures left out; where there is none, one
+    is begun. A last line that was cut off by a kill is dropped."""
+    try:
+        lines = part.read_text(encoding="utf-8").split("\n")[:-1] if part.exists() else []
+        if lines:
+            _refuse_another(header, read_header(lines[0], part), part)
+        rows = [row for row in map(read_row, lines[1:]) if row.state != "failed"]
+    except (ValueError, KeyError, TypeError):
+        raise StudyError(f"{part}: damaged; remove it to begin anew") from None
+    except OSError as error:
+        raise StudyError(f"{part}: cannot be read: {error.strerror or error}") from None
+    begun = [lines[0] if lines else header_line(header), *map(row_line, rows)]
+    write_whole(part, "".join(f"{line}\n" for line in begun))
+    return {row.fingerprint: row for row in rows}
+
+
+# --- what is to come -----------------------------------------------------------------------------
+
+
+def _rows_to_come(
+    work: Work, found: Mapping[str, Candidate], missing: Sequence[str], workers: int
+) -> Generator[Row, None, None]:
+    """The missing rows, in the order in which they end."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max(1, workers), context, initializer=_ends_with_parent) as pool:
+        try:
+            for first in range(0, len(missing), CHUNK):
+                chunk = [(key, found[key]) for key in missing[first : first + CHUNK]]
+                if work.training.device == "cpu":
+                    expressions = [candidate.expression for _, candidate in chunk]
+                    compile_batch([f for e in expressions for f in (e, *forms_abreast(e))])
+                for done in as_completed([_ask(pool, work, *pair) for pair in chunk]):
+                    yield done.result()
+        except BrokenProcessPool:
+            raise StudyError("a worker was killed, by a lack of memory perhaps") from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ask(pool: ProcessPoolExecutor, work: Work, key: str, candidate: Candidate) -> Future[Row]:
+    return pool.submit(evaluate, work, str(candidate.expression), key, candidate.choices)
+
+
+def _ends_with_parent() -> None:
+    """A worker leaves signals to its whole group to its parent, and does not outlive it."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker has a parent"
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def evaluate(work: Work, text: str, key: str, choices: Mapping[str, Any]) -> Row:
+    """The row of one function, gated and trained as in a search. Runs in a worker process."""
+    began = time.perf_counter()
+    torch.set_num_threads(work.training.threads)
+    rejection = gate_before_training(parse(text)) if work.gates else None
+    runs: list[Run] = []
+    if rejection is not None:
+        outcome = Outcome("rejected", f"{rejection.gate}: {rejection.reason}")
+    else:
+        outcome = train_candidate(work.training, Job(text, gated=work.gates), runs.append)
+    scores, losses = curves_of_runs(work.header, runs) if runs else (EMPTY, EMPTY)
+    return Row(
+        expression=text,
+        fingerprint=key,
+        choices=choices,
+        state=outcome.state,
+        reason=outcome.reason,
+        scores=scores,
+        losses=losses,
+        cost=outcome.cost,
+        share=outcome.share,
+        parameters=outcome.parameters,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _follow(
+    new: Iterator[Row],
+    part: Path,
+    rows: dict[str, Row],
+    wanted: int,
+    asked: Sequence[int],
+    tell: Callable[[str], None],
+) -> None:
+    """Write every row as it comes, add it to `rows`, and tell how far it is.
+
+    Raises:
+        StudyError: training fails, whatever the function.
+        Stopped: somebody asked for the end.
+    """
+    began, told, already = time.monotonic(), time.monotonic(), len(rows)
+    with part.open("a", encoding="utf-8") as file:
+        for row in new:
+            file.write(row_line(row) + "\n")
+            file.flush()
+            rows[row.fingerprint] = row
+            _refuse_failures(rows.values())
+            now = time.monotonic()
+            if now - told > EVERY or len(rows) == wanted:
+                left = (wanted - len(rows)) * (now - began) / (len(rows) - already)
+                tell(f"{len(rows)} of {wanted}: {_states(rows.values())}; {duration(left)} left")
+                told = now
+            if asked:
+                raise Stopped(asked[0])
+
+
+def _states(rows: Iterable[Row]) -> str:
+    counts = Counter(row.state for row in rows)
+    return ", ".join(f"{count} {state}" for state, count in counts.most_common())
+
+
+def _refuse_failures(rows: Collection[Row]) -> None:
+    failed = [row for row in rows if row.state == "failed"]
+    if len(failed) < ALIKE or any(row.state in ("complete", "diverged") for row in rows):
+        return
+    reason, times = Counter(row.reason for row in failed).most_common(1)[0]
+    if times >= ALIKE:
+        raise StudyError(f"the first {times} functions failed alike: {reason}")
