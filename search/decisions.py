@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,14 @@ from typing import Any
 from search.records import Run, Trial
 
 LOG = "log.jsonl"
+
+
+Decide = Callable[..., None]
+"""`decide(what, **fields)` keeps a decision."""
+
+
+def unlogged(what: str, **fields: Any) -> None:
+    """Keeps nothing: of studies in memory."""
 
 
 class Log:

@@ -21,6 +21,7 @@ def write_record(database: Database, trial: Trial) -> str:
         "insert into trial_user_attributes (trial_id, key, value_json) values (:own, :key, :value)"
     )
     value = json.dumps(record_attribute(trial))
+    assert database.backend is not None, "a study in memory is not mended"
     with database.backend.engine.begin() as connection:
         connection.execute(statement, {"own": own, "key": "record", "value": value})
     return "its record is written anew from its runs"
@@ -35,6 +36,7 @@ def tell_again(
         "insert into trial_values (trial_id, objective, value, value_type)"
         " values (:own, :objective, :value, 'FINITE')"
     )
+    assert database.backend is not None, "a study in memory is not mended"
     with database.backend.engine.begin() as connection:
         set_state = text("update trials set state = :state where trial_id = :own")
         connection.execute(set_state, own | {"state": state.name})

@@ -36,7 +36,7 @@ from search.database import (
     run_key,
     runs_of,
 )
-from search.decisions import LOG, Log, run_summary, trial_summary
+from search.decisions import LOG, Decide, Log, run_summary, trial_summary, unlogged
 from search.entering import (
     enter_baselines,
     enter_finalist,
@@ -67,7 +67,7 @@ class Study:
     `trials` mirrors the storage, by number; only the methods below change either.
     """
 
-    def __init__(self, space: Space, database: Database, maximize: bool, log: Log):
+    def __init__(self, space: Space, database: Database, maximize: bool, log: Decide = unlogged):
         self.space = space
         self.log = log
         self.maximize = maximize

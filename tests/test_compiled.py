@@ -16,7 +16,7 @@ from search.errors import SpaceError, StudyError, TaskError
 from search.records import Run
 from search.space.space import load_space
 from search.tasks.task import MakeActivation, Recipe, Splits, Task, recipe_with
-from search.training.batched import _Batch, run_together
+from search.training.batched import Batch, run_together
 from search.training.candidate import training_of
 from search.training.compiled import CompileError, Recorded, traced
 from search.training.loop import run_epochs
@@ -49,7 +49,7 @@ def test_the_traced_step_has_the_gradients_of_the_eager_one(case: str):
     """Through all of torch.compile but its code generator, which takes half a minute."""
     task, splits, options, formula, recipe = CASES[case]
     rest = settings(task, options, **recipe)
-    batch = _Batch(
+    batch = Batch(
         task,
         splits,
         (partial(Activation, formula),),
@@ -122,7 +122,7 @@ def test_what_depends_on_values_cannot_be_traced():
             return x if x.sum() > 0 else -x
 
     rest = settings(CASES["mlp"][0], {})
-    batch = _Batch(
+    batch = Batch(
         CASES["mlp"][0],
         digits(),
         (partial(Activation, "silu"),),
@@ -150,7 +150,7 @@ def test_a_factor_that_is_a_tensor_moves_the_parameters_alike(optimizer: str):
     rest = settings(task, {}, optimizer=optimizer, weight_decay=0.1)
     found = []
     for kind in (float, torch.tensor):
-        batch = _Batch(
+        batch = Batch(
             task,
             splits,
             (partial(Activation, "silu"),),

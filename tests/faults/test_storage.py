@@ -83,8 +83,10 @@ def _no_report(*_: object) -> Path:
 def test_a_study_that_cannot_grow_says_so_and_has_kept_every_run(make_space: MakeSpace):  # noqa: F811
     study = opened(make_space())
     launch = launched(study)
-    study._database.backend.remove_session()
-    with study._database.backend.engine.connect() as connection:
+    backend = study._database.backend
+    assert backend is not None
+    backend.remove_session()
+    with backend.engine.connect() as connection:
         pages = int(connection.exec_driver_sql("PRAGMA page_count").scalar_one())
         connection.exec_driver_sql(f"PRAGMA max_page_count={pages + 2}")
     kept: list[Run] = []
