@@ -129,6 +129,7 @@ def test_a_search_runs_on_the_nodes_of_a_cluster(
     assert not ray.is_initialized()
 
 
+@pytest.mark.slow
 def test_a_node_without_the_files_gets_them(tmp_path: Path, cluster: Cluster):
     wanted = space(tmp_path / "space")
     training = training_of(wanted, task_of(wanted))
@@ -152,6 +153,7 @@ def _package() -> str:
     return str(Path(search.__file__).parent)
 
 
+@pytest.mark.slow
 def test_measurements_are_taken_on_a_node(tmp_path: Path, cluster: Cluster):
     wanted = space(tmp_path)
     training = training_of(wanted, task_of(wanted))
@@ -172,6 +174,7 @@ def _process(training: Training) -> int:
     return os.getpid()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_joined_or_is_too_small_gives_one_line(tmp_path: Path, cluster: Cluster):
     wanted = space(tmp_path, "resources.cpu=4")
     for address, told in {
@@ -268,6 +271,22 @@ def test_a_job_brings_the_package_itself(tmp_path: Path):
     variables = {JOB: job, "TRITON_CACHE_DIR": "/a"}
     _, brought = runtime_env(["digits"], tmp_path, tmp_path / "sent", variables)
     assert "py_modules" not in brought and "TRITON_CACHE_DIR" not in brought["env_vars"]
+
+
+def test_a_working_directory_that_is_unpacked_anew_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = tmp_path / "job"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    origin = Origin(os.getcwd())
+    folder.rmdir()
+    origin.settle()  # in between there is nothing to go to
+    with pytest.raises(FileNotFoundError):
+        os.getcwd()
+    folder.mkdir()
+    origin.settle()
+    assert os.getcwd() == str(folder)
 
 
 def test_results_outlast_a_job():

@@ -170,5 +170,7 @@ def test_a_space_that_settles_it_leaves_nothing_to_choose(
     assert room is not None and room.runs == 2 * 2 * 2 and room.most == room.cpus
     assert room_of(load_space(path, ["resources={max_concurrent: 1}"])) is None
     assert room_of(load_space(path, ["resources={cpu: 10000}"])) is None
+    assert room_of(load_space(path, ["resources={strategy: ddp, workers: 2}"])) is None
+    assert room_of(load_space(path), "10.0.0.1:6379") is None
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert room_of(load_space(path)) is None

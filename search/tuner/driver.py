@@ -219,15 +219,20 @@ class Driver(Unsaved, Searcher):
 
 
 class Check(Unsaved, tune.Stopper):
-    """Called between two steps of Tune: where a search may be left."""
+    """Called between two steps of Tune: where a search may be left.
 
-    def __init__(self, driver: Driver):
+    settle: sees to it that the working directory is there (`Origin.settle`).
+    """
+
+    def __init__(self, driver: Driver, settle: Callable[[], None]):
         self.driver = driver
+        self.settle = settle
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
+        self.settle()
         self.driver.check()
         return False
 

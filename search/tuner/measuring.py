@@ -48,6 +48,8 @@ def _there(cluster: Cluster, space: Space, act: Callable[[Origin], T]) -> T:
         raise StudyError(f"{space.name}: measuring failed: {error_line(error.cause)}") from error
     except RayError as error:
         raise StudyError(f"{space.name}: measuring failed: {error_line(error)}") from error
+    finally:
+        cluster.origin.settle()
 
 
 def _acted(act: Callable[[Origin], T], origin: Origin) -> T:

@@ -43,7 +43,11 @@ class Origin:
     """Of every task that is a file, by its name in the space: its place under `FOLDER`."""
 
     def settle(self) -> None:
-        """Go where the driver is, if this node has that folder: relative paths then agree."""
+        """Go where the driver is, if this node has that folder: relative paths then agree.
+
+        In the driver too: Ray unpacks a job's working directory anew, in place of the old one, for
+        every node that shares its temporary folder, and a process in the old one has none.
+        """
         if self.folder and os.path.isdir(self.folder):
             os.chdir(self.folder)
 

@@ -107,7 +107,7 @@ def _tuner(driver: Driver, resources: Resources, epochs: int, cluster: Cluster) 
         run_config=tune.RunConfig(
             name="trials",
             storage_path=str(cluster.folder),
-            stop=Check(driver),
+            stop=Check(driver, cluster.origin.settle),
             callbacks=[Workers(driver)],
             failure_config=tune.FailureConfig(max_failures=0),
             verbose=0,
