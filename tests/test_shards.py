@@ -14,14 +14,14 @@ from torch.distributed import FileStore  # pyright: ignore[reportPrivateImportUs
 from torch.multiprocessing.spawn import spawn
 
 from search.activation import Activation
-from search.errors import SpaceError
+from search.errors import SpaceError, StudyError
 from search.plan import slots
 from search.records import Run
 from search.space.settings import Resources
 from search.space.space import load_space
 from search.tasks.task import Recipe, Split
 from search.training.batched import run_together
-from search.training.candidate import Job, Outcome, Training, train_candidate
+from search.training.candidate import Job, Outcome, Training, train_candidate, training_of
 from search.training.loop import train
 from search.training.planner import planned
 from search.training.shards import ALONE, Shards
@@ -163,3 +163,11 @@ def test_mistakes_in_resources_are_told(written: Path, resources: str, problem: 
     with pytest.raises(SpaceError) as caught:
         load_space(written, [f"resources={resources}"])
     assert len(caught.value.problems) == 1 and problem in str(caught.value)
+
+
+def test_a_step_of_several_processes_is_not_compiled(written: Path):
+    space = load_space(
+        written, ["resources={cpu: 2, strategy: ddp, workers: 2}", "recipe.compile=inductor"]
+    )
+    with pytest.raises(StudyError, match=r"recipe\.compile: inductor: a step that several"):
+        training_of(space, toy_task.TASK)
