@@ -7,10 +7,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from search.audit import Problem, entries_of, problems, unhashed
-from search.database import DATABASE, existing_database, run_attributes
+from search.database import existing_database, run_attributes
 from search.errors import StudyError
 from search.results import claimed, in_use
 from search.salvage import damage, keep_copy, missing_rows, salvage
+from search.storage import found_place
 
 ROUNDS = 4
 """What is mended may show what else is wrong: a row that was lost, then its trial's state."""
@@ -28,9 +29,8 @@ def check_study(folder: Path, repair: bool, say: Say) -> int:
     Raises:
         StudyError: there is no study, or nothing of it can be read any more.
     """
-    path = folder / DATABASE
-    if not path.is_file():
-        raise StudyError(f"{path}: no such file; expected the results of a study")
+    path, _ = found_place(folder)
+    repair = repair and path.file is not None  # a server's administrator has the copies
     driven = in_use(folder)
     with ExitStack() as stack:
         if repair and not driven:
@@ -64,7 +64,8 @@ class Copies:
 
 def _unreadable(folder: Path) -> str:
     """Why the database cannot be read as it is."""
-    if told := damage(folder / DATABASE):
+    file = found_place(folder)[0].file
+    if file is not None and (told := damage(file)):
         return told
     try:
         with existing_database(folder) as database:
@@ -73,7 +74,7 @@ def _unreadable(folder: Path) -> str:
         if "is damaged" not in str(error):
             raise
         return str(error).split("is damaged: ")[1].rpartition(";")[0]
-    return missing_rows(folder / DATABASE)
+    return missing_rows(file) if file is not None else ""
 
 
 def _mended(folder: Path, copies: Copies, driven: bool, say: Say) -> list[Problem]:

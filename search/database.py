@@ -1,8 +1,9 @@
 """The database of a study: how it is opened, and what is written in it.
 
-`study.db` holds two Optuna studies. `<name>-<hash of the definition>` has the candidates, and the
-baselines that the grammar can express, as points that the sampler learns from. `…/baselines` has
-the other baselines: without parameters, they would empty the search space that samplers infer
+`study.db`, or a server (see `search.storage`), holds two Optuna studies. `<name>-<hash of the
+definition>` has the candidates, and the baselines that the grammar can express, as points that the
+sampler learns from. `…/baselines` has the other baselines: without parameters, they would empty
+the search space that samplers infer
 from what all finished trials share. The placebos and the finalists are there too, as no sampler may
 learn from them.
 
@@ -21,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from difflib import unified_diff
@@ -30,19 +31,26 @@ from typing import Any, Literal, NamedTuple
 
 import optuna
 import yaml
-from optuna.exceptions import OptunaError
-from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, get_storage
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import URL, event
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection
 
 from search.errors import StudyError
 from search.finalists import with_finals
 from search.records import Run, Trial, run_from_json, to_json, trial_from_json
 from search.sealing import sealed
 from search.space.settings import Space
+from search.storage import (
+    Place,
+    claim,
+    connected,
+    disconnect,
+    found_place,
+    place_of,
+    point,
+    pointed_name,
+)
 
-DATABASE = "study.db"
 SUFFIX = "/baselines"
 
 Direction = Literal["minimize", "maximize"]
@@ -51,12 +59,14 @@ Direction = Literal["minimize", "maximize"]
 class Database(NamedTuple):
     """An open database and its two Optuna studies."""
 
-    path: Path
+    place: Place
     storage: BaseStorage
     backend: RDBStorage | None
     """None in memory."""
     search: optuna.Study
     baselines: optuna.Study
+    claimed: Connection | None = None
+    """Holds a server's study for this driver."""
 
     @property
     def studies(self) -> tuple[tuple[bool, optuna.Study], ...]:
@@ -64,36 +74,40 @@ class Database(NamedTuple):
         return (False, self.search), (True, self.baselines)
 
     def close(self) -> None:
-        """Write the log back into the one file."""
+        """Write a file's log back into it, let go of a server."""
+        if self.claimed is not None:
+            self.claimed.close()
         if self.backend is not None:
-            self.backend.remove_session()
-            self.backend.engine.dispose()
+            disconnect(self.backend)
 
 
-def open_database(folder: Path, space: Space, maximize: bool) -> Database:
-    """The database of `space` in `folder`, begun if there is none.
+def open_database(folder: Path, space: Space, maximize: bool, fresh: bool = False) -> Database:
+    """The database of `space`, whose results are in `folder`; begun if there is none.
+
+    fresh: begin anew on a server that has such a study already. (A file was set aside.)
 
     Raises:
-        StudyError: the folder has another study, or the file cannot be used.
+        StudyError: the folder has another study, or the database cannot be used.
     """
-    path = folder / DATABASE
-    with reading(path):
-        storage, backend = _connect(path)
-        name, wanted = study_name(space), directions(space.search.objectives, maximize)
-        _refuse_another(folder, space, storage)
-        pair = [
+    place = place_of(folder, space.storage)
+    with connected(place) as (storage, backend):
+        wanted = directions(space.search.objectives, maximize)
+        name = _name_there(folder, place, space, storage, fresh)
+        claimed = claim(backend, place, name)
+        search, baselines = (
             optuna.create_study(
                 storage=storage, study_name=each, directions=wanted, load_if_exists=True
             )
             for each in (name, name + SUFFIX)
-        ]
-        for study in pair:
+        )
+        for study in (search, baselines):
             found = [direction.name.lower() for direction in study.directions]
             if found != wanted:
-                raise StudyError(f"{path}: begun with directions {found}; expected {wanted}")
-        if "definition" not in pair[0].user_attrs:
-            pair[0].set_user_attr("definition", space.definition())
-        return Database(path, storage, backend, *pair)
+                raise StudyError(f"{place}: begun with directions {found}; expected {wanted}")
+        if "definition" not in search.user_attrs:
+            search.set_user_attr("definition", space.definition())
+        point(folder, place, name)
+        return Database(place, storage, backend, search, baselines, claimed)
 
 
 def open_in_memory(space: Space, maximize: bool) -> Database:
@@ -101,11 +115,11 @@ def open_in_memory(space: Space, maximize: bool) -> Database:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage, wanted = InMemoryStorage(), directions(space.search.objectives, maximize)
     name = study_name(space)
-    pair = [
+    search, baselines = (
         optuna.create_study(storage=storage, study_name=each, directions=wanted)
         for each in (name, name + SUFFIX)
-    ]
-    return Database(Path("memory"), storage, None, *pair)
+    )
+    return Database(Place(written="sqlite://"), storage, None, search, baselines)
 
 
 def read_trials(folder: Path) -> list[Trial]:
@@ -124,25 +138,23 @@ def read_trials(folder: Path) -> list[Trial]:
 
 @contextmanager
 def existing_database(folder: Path) -> Iterator[Database]:
-    """The database in `folder`, to be read, whether a driver writes to it or not.
+    """The database of the study in `folder`, to be read, whether a driver writes to it or not.
 
     Raises:
         StudyError: there is no study, or it cannot be read.
     """
-    path = folder / DATABASE
-    if not path.is_file():
-        raise StudyError(f"{path}: no such file; expected the results of a study")
-    with reading(path):
-        storage, backend = _connect(path)
+    place, name = found_place(folder)
+    with connected(place) as (storage, backend):
         names = optuna.get_all_study_names(storage)
-        found = [name for name in names if name + SUFFIX in names]
+        found = [each for each in names if each + SUFFIX in names and name in ("", each)]
         if len(found) != 1:
-            raise StudyError(f"{path}: holds {len(found)} studies; expected one")
-        pair = [
-            optuna.load_study(study_name=name, storage=storage)
-            for name in (found[0], found[0] + SUFFIX)
-        ]
-        database = Database(path, storage, backend, *pair)
+            which = f"no study {name}" if name else f"{len(found)} studies; expected one"
+            raise StudyError(f"{place}: holds {which}")
+        search, baselines = (
+            optuna.load_study(study_name=each, storage=storage)
+            for each in (found[0], found[0] + SUFFIX)
+        )
+        database = Database(place, storage, backend, search, baselines)
         try:
             yield database
         finally:
@@ -292,84 +304,46 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return list(unified_diff(before, after, "the study", "the space", lineterm="", n=1))
 
 
-def _refuse_another(folder: Path, space: Space, storage: BaseStorage) -> None:
-    """Raises StudyError, with the difference, when the folder has a study of another definition."""
-    names = optuna.get_all_study_names(storage)
-    others = [each for each in names if not each.endswith(SUFFIX)]
-    if study_name(space) in names or not others:
-        return
-    kept = optuna.load_study(study_name=others[0], storage=storage).user_attrs.get("definition", {})
+def _name_there(folder: Path, place: Place, space: Space, storage: BaseStorage, fresh: bool) -> str:
+    """The name of the space's study in its database.
+
+    A file has the one study of its folder. A server has many, of other people too: the folder's
+    own is the one that was begun from it; a folder without one goes on with the latest of the
+    space, `<name>-<hash>`, `<name>-<hash>.2`, …, and `fresh` begins the next of those.
+
+    Raises:
+        StudyError: the folder's study has another definition, or is not on this server.
+    """
+    name, names = study_name(space), optuna.get_all_study_names(storage)
+    if place.file is not None:
+        others = [each for each in names if not each.endswith(SUFFIX)]
+        if name not in names and others:
+            _refuse_another(folder, space, storage, others[0])
+        return name
+    series = [name, *(f"{name}.{number}" for number in range(2, len(names) + 3))]
+    begun = [each for each in series if each in names]
+    if fresh:
+        return next(each for each in series if each not in names)
+    kept = pointed_name(folder)
+    if kept and kept not in names:
+        raise StudyError(
+            f"{place}: holds no study {kept}, which was begun from {folder}; expected the database"
+            " that has it, or --fresh, which begins anew"
+        )
+    if kept and kept not in series:
+        _refuse_another(folder, space, storage, kept)
+    return kept or (begun[-1] if begun else name)
+
+
+def _refuse_another(folder: Path, space: Space, storage: BaseStorage, name: str) -> None:
+    """Raises StudyError with the difference to the definition of the study that is there."""
+    kept = optuna.load_study(study_name=name, storage=storage).user_attrs.get("definition", {})
     raise StudyError(
         f"{space.source}: the space has changed since the study in {folder} was begun:",
         *difference(kept, space.definition()),
         "expected the space as it was; or another name in it; or --fresh, which sets the results"
         " aside and begins anew",
     )
-
-
-_EXPECTED = {
-    "database or disk is full": "expected free space; nothing that ended is lost",
-    "database is locked": "another process keeps it; expected that to end",
-    "no such table": "expected the results of a study",
-    "malformed": "python -m search.run --check FOLDER keeps what can be read",
-}
-"""What is to be done about some of the database's own words."""
-
-
-@contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
-    """Tell what the database refuses in one line."""
-    try:
-        yield
-    except (SQLAlchemyError, OptunaError, OSError) as error:
-        cause = error.__cause__ or error
-        told = " ".join(str(getattr(cause, "orig", None) or cause).split())
-        advice = [f"; {text}" for words, text in _EXPECTED.items() if words in told]
-        raise StudyError(f"{path}: cannot be used: {told}{''.join(advice)}") from error
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Tell in one line, too, what is in a database and cannot be ours: it was damaged."""
-    with storage_errors(path):
-        try:
-            yield
-        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-            told = " ".join(str(error).split())[:200]
-            mend = f"python -m search.run --check {path.parent} keeps what can be read"
-            raise StudyError(f"{path}: is damaged: {told}; {mend}") from error
-
-
-def same_file(path: Path) -> Callable[[], bool]:
-    """Asks whether `path` is still the file that it is now: SQLite goes on writing to one that was
-    removed, and all of that would be lost."""
-
-    def identity() -> tuple[int, int] | None:
-        try:
-            found = path.stat()
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
-
-    now = identity()
-    return lambda: identity() == now
-
-
-def _connect(path: Path) -> tuple[BaseStorage, RDBStorage]:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    url = URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
-    backend = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 30}})
-    # A write-ahead log survives a killed process as the default journal does, and commits without
-    # waiting for the disk: a trial with ten runs costs 31 ms of the driver instead of 87. (A power
-    # cut may lose the last second, and never what was written before it.)
-    event.listen(backend.engine, "connect", _use_write_ahead_log)
-    backend.engine.dispose()
-    return get_storage(backend), backend
-
-
-def _use_write_ahead_log(connection: Any, _record: object) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
 
 
 # --- trials that wait ----------------------------------------------------------------------------

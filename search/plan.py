@@ -109,17 +109,21 @@ class Plan:
         )
 
 
-def make_plan(space: Space, training: Training) -> Plan:
+def make_plan(space: Space, training: Training, concurrent: int | None = None) -> Plan:
     """The plan of a space; trains one run to time it.
+
+    concurrent: how many trials run at once; None: what this machine lets.
 
     Raises:
         StudyError: this machine cannot run a single trial.
         TaskError: the data are missing.
     """
     there = available_cpus(), torch.cuda.device_count()
-    concurrency(space.resources, *there)  # before anything is timed
+    if concurrent is None:
+        concurrency(space.resources, *there)  # before anything is timed
+    room = room_of(space) if concurrent is None else None
     run_seconds = timed_run(training)
-    training, choice = planned(training, space.batching, None, room_of(space))
+    training, choice = planned(training, space.batching, None, room)
     finalists, rates = space.finalists, len(space.learning_rate.grid)
     epochs = prepare(training).epochs
     rungs = rungs_of(space.learning_rate.halving, epochs, rates)
@@ -129,7 +133,7 @@ def make_plan(space: Space, training: Training) -> Plan:
         baselines=len(space.baselines),
         rates=rates,
         seeds=len(space.seeds),
-        concurrent=side_by_side(space.resources, training.processes, *there)[0],
+        concurrent=concurrent or side_by_side(space.resources, training.processes, *there)[0],
         run_seconds=run_seconds,
         batching=choice,
         placebos=space.placebos,
@@ -166,19 +170,33 @@ def concurrency(resources: Resources, cpus: float, gpus: float) -> int:
     Raises:
         StudyError: not even one.
     """
-    problems, most = [], [resources.max_concurrent or math.inf]
-    for name, wanted, there in (("cpu", resources.cpu, cpus), ("gpu", resources.gpu, gpus)):
-        if wanted > there:
-            problems.append(
-                f"resources.{name}: a trial asks for {wanted:g}, and there are {there:g};"
-                " expected at most that"
-            )
-        elif wanted:
-            # A hair above, for 3 × 0.1 / 0.1 is 2.99….
-            most.append(math.floor(there / wanted + 1e-9))
+    wanted = (("cpu", resources.cpu, cpus), ("gpu", resources.gpu, gpus))
+    problems = [
+        f"resources.{name}: a trial asks for {asked:g}, and there are {there:g};"
+        " expected at most that"
+        for name, asked, there in wanted
+        if asked > there
+    ]
     if problems:
         raise StudyError(*problems)
-    return int(min(most))
+    return int(min(slots(resources, cpus, gpus), resources.max_concurrent or math.inf))
+
+
+def slots(resources: Resources, cpus: float, gpus: float) -> int:
+    """How many trials fit on one node.
+
+    A share of a GPU is of one GPU: two that have 0.4 left each take no third trial of 0.4.
+
+    >>> slots(Resources(cpu=1, gpu=0.4), cpus=16, gpus=2)
+    4
+    """
+    # A hair above, for 3 × 0.1 / 0.1 is 2.99….
+    most = [math.floor(cpus / resources.cpu + 1e-9)]
+    if 0 < resources.gpu < 1:
+        most.append(math.floor(1 / resources.gpu + 1e-9) * math.floor(gpus))
+    elif resources.gpu:
+        most.append(math.floor(gpus / resources.gpu + 1e-9))
+    return min(most)
 
 
 def side_by_side(
@@ -204,11 +222,15 @@ def side_by_side(
     return min(most, processes * max(1, int(gpus))), share
 
 
-def room_of(space: Space) -> Room | None:
+def room_of(space: Space, address: str | None = None) -> Room | None:
     """What the number of processes may be chosen from; None where the space file or a cluster
-    settles it."""
+    settles it.
+
+    address: of the cluster; None: RAY_ADDRESS, or this machine.
+    """
     resources, cpus = space.resources, available_cpus()
-    if resources.max_concurrent is not None or os.environ.get("RAY_ADDRESS"):
+    joined = address or os.environ.get("RAY_ADDRESS")
+    if joined or resources.max_concurrent is not None or resources.workers > 1:
         return None
     try:
         most = concurrency(resources, cpus, min(1, torch.cuda.device_count()))

@@ -1,6 +1,6 @@
 """The folder of a study, `results/<name>`: who may write it, and what stands beside the database.
 
-study.db                the trials
+study.db                the trials; with `storage` in the space, storage.json tells where they are
 space.yaml              the space, every default filled in
 batching.json           how many runs train at once, and the timings behind that
 environment.json        what was measured, on what machine, when
@@ -30,7 +30,23 @@ from search.errors import StudyError
 from search.space.settings import Space
 from search.tasks.task import Task, options_with, recipe_with
 
-__all__ = ["about", "claimed", "in_use", "session_recorded", "set_aside", "write_whole"]
+__all__ = ["about", "claimed", "in_use", "lasting", "session_recorded", "set_aside", "write_whole"]
+
+JOB_FOLDER = "working_dir_files"
+"""Under a folder of this name Ray unpacks what `ray job submit --working-dir` sends."""
+
+
+def lasting(results: Path, here: Path | None = None, home: Path | None = None) -> Path:
+    """Where results are kept: as given, but never in the working directory of a Ray job, which is
+    thrown away when the job has ended; there, relative to `~/activation-search`.
+
+    >>> lasting(Path("results"), Path("/tmp/ray/s/runtime_resources/working_dir_files/_ray_pkg_1"))
+    ... # doctest: +ELLIPSIS
+    PosixPath('.../activation-search/results')
+    """
+    if JOB_FOLDER not in (here or Path.cwd()).parts:
+        return results
+    return (home or Path.home()) / "activation-search" / results
 
 
 def set_aside(folder: Path) -> Path | None:

@@ -54,6 +54,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="where studies are kept, each in a folder of its name (default: results)",
     )
+    words.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        help="train on the Ray cluster at this address; auto: the one this machine is a part of",
+    )
     return words
 
 
@@ -70,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Here, as torch and the rest take seconds to import, and `--help` needs none of it.
         from rich.console import Console
 
+        from search.results import lasting
         from search.session import print_plan, run_session
         from search.space.space import load_space
 
@@ -77,9 +83,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         space = load_space(given.space, [*given.set, *trials])
         console = Console(width=None if sys.stdout.isatty() else WIDTH)
         if given.dry_run:
-            print_plan(space, given.results, console)
+            print_plan(space, lasting(given.results), console, given.address)
         else:
-            run_session(space, given.results, given.fresh, console)
+            run_session(space, lasting(given.results), given.fresh, console, given.address)
     except KeyboardInterrupt as stop:
         words = [word for word in (argv or sys.argv[1:]) if word != "--fresh"]
         again = shlex.join(["python", "-m", "search.run", *words])

@@ -21,8 +21,9 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy import URL
 
-from search.database import DATABASE, SUFFIX
+from search.database import SUFFIX
 from search.errors import StudyError
+from search.storage import DATABASE
 
 TABLES = (
     "studies",

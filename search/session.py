@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,7 +11,6 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from search.database import DATABASE
 from search.figures.report import write_report
 from search.figures.settings import settings_from_folder
 from search.kernels.abreast import forms_abreast
@@ -20,17 +21,22 @@ from search.progress import TOLD, Goal, display
 from search.protocol import gate_before_training
 from search.results import claimed, session_recorded, set_aside
 from search.space.settings import Space
+from search.storage import has_study
 from search.study import Study, open_study, read_trials
 from search.summary import print_summary
 from search.tasks.task import Task, recipe_with
 from search.training.candidate import task_of, training_of
 from search.training.checkpoints import Keeping
 from search.training.choice import CHOICE
-from search.training.planner import planned
+from search.training.planner import measured, planned
 
 
-def run_session(space: Space, results: Path, fresh: bool, console: Console) -> None:
+def run_session(
+    space: Space, results: Path, fresh: bool, console: Console, address: str | None = None
+) -> None:
     """Begin or go on with the study of `space` in `results`, and write its report.
+
+    address: of a Ray cluster to train on; None: RAY_ADDRESS, or this machine.
 
     Raises:
         SearchError: in the user's words.
@@ -40,9 +46,9 @@ def run_session(space: Space, results: Path, fresh: bool, console: Console) -> N
     if fresh and (aside := set_aside(folder)):
         console.print(f"earlier results: {aside}", markup=False, highlight=False)
     with claimed(folder):
-        study = open_study(folder, space, task.maximize)
+        study = open_study(folder, space, task.maximize, fresh)
         try:
-            why = train(study, task, folder, console)
+            why = train(study, task, folder, console, address)
         finally:
             study.close()
         console.print(f"{space.name}: {why}", markup=False, highlight=False)
@@ -50,12 +56,14 @@ def run_session(space: Space, results: Path, fresh: bool, console: Console) -> N
         print_summary(console, trials, settings, write_report(folder, trials, settings))
 
 
-def train(study: Study, task: Task, folder: Path, console: Console) -> str:
+def train(
+    study: Study, task: Task, folder: Path, console: Console, address: str | None = None
+) -> str:
     """Train what is missing; why nothing more is."""
     space = study.space
     if study.is_complete():
         return study.exhausted or f"complete, {study.trained()} candidates; a report is written"
-    from search.tuner import run_search  # Ray takes 2 s to import, and not all need it
+    from search.tuner import on_a_worker, run_search, running_ray  # 2 s, and not all need it
 
     goal = Goal(
         name=space.name,
@@ -67,23 +75,26 @@ def train(study: Study, task: Task, folder: Path, console: Console) -> str:
         finalists=most_finalists(space) + most_swept(space),
     )
     epochs = recipe_with(task.recipe, space.recipe).epochs
-    shared = training_of(space, task)
-    training, choice = planned(shared, space.batching, folder / CHOICE, room_of(space))
-    training = replace(training, checkpoints=keeping(space, folder, study.name))
-    line = f"{space.name}: batching: {choice.words}"
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
-    if training.device == "cpu":  # together: 25 ms a formula, where each worker alone takes 150
-        compile_batch(baseline_formulas(space, training.at_once))
-    torch.set_num_threads(training.threads)  # the gates run beside the workers: 49 ms, not 175
-    with session_recorded(folder, space, task, study.name):
-        return run_search(
-            study,
-            training,
-            epochs,
-            goal,
-            partial(display, console),
-            gate_before_training,
+    address = address or os.environ.get("RAY_ADDRESS")
+    with ExitStack() as stack:
+        # Joined once, for the measurement and the search: what was sent stays where it is.
+        cluster = stack.enter_context(running_ray(space, address)) if address else None
+        training, choice = planned(
+            training_of(space, task),
+            space.batching,
+            folder / CHOICE,
+            room_of(space, address),
+            partial(on_a_worker, space, cluster, measured) if cluster else measured,
         )
+        training = replace(training, checkpoints=keeping(space, folder, study.name))
+        line = f"{space.name}: batching: {choice.words}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        if training.device == "cpu":  # together: 25 ms a formula, where a worker alone takes 150
+            compile_batch(baseline_formulas(space, training.at_once))
+        torch.set_num_threads(training.threads)  # gates run beside the workers: 49 ms, not 175
+        stack.enter_context(session_recorded(folder, space, task, study.name))
+        show = partial(display, console)
+        return run_search(study, training, epochs, goal, show, gate_before_training, cluster)
 
 
 def keeping(space: Space, folder: Path, study: str) -> Keeping | None:
@@ -103,14 +114,19 @@ def baseline_formulas(space: Space, at_once: int) -> list[Expression]:
     return list(dict.fromkeys([*own, *forms]))
 
 
-def print_plan(space: Space, results: Path, console: Console) -> None:
+def print_plan(space: Space, results: Path, console: Console, address: str | None = None) -> None:
     """What `run_session` would do, and for how long."""
-    task = task_of(space)
-    plan = make_plan(space, training_of(space, task))
+    training = training_of(space, task_of(space))
+    if address or os.environ.get("RAY_ADDRESS"):
+        from search.tuner import plan_on_a_cluster
+
+        plan = plan_on_a_cluster(space, address, training)
+    else:
+        plan = make_plan(space, training)
     for line in plan.lines():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     folder = results / space.name
-    if (folder / DATABASE).is_file():
+    if has_study(folder):
         ended = [trial for trial in read_trials(folder) if trial.state in TOLD]
         told = f"so far       {len(ended)} trials have ended in {folder}; the plan counts them"
         console.print(told, markup=False, highlight=False, soft_wrap=True)

@@ -30,13 +30,11 @@ from search.database import (
     launched,
     open_database,
     read_trials,
-    reading,
     record_attribute,
     record_number,
     records,
     run_key,
     runs_of,
-    storage_errors,
 )
 from search.decisions import LOG, Decide, Log, run_summary, trial_summary, unlogged
 from search.entering import (
@@ -53,6 +51,7 @@ from search.launches import Launch, Proposal, ended_as, first_of_each
 from search.records import Origin, Point, Run, Trial, to_json, unfinished
 from search.sealing import sealed
 from search.space.settings import Space
+from search.storage import Place, reading, storage_errors
 
 __all__ = ["Launch", "Proposal", "Study", "open_study", "read_trials"]
 
@@ -94,9 +93,9 @@ class Study:
         return self._database.search.study_name
 
     @property
-    def path(self) -> Path:
+    def place(self) -> Place:
         """Of its database."""
-        return self._database.path
+        return self._database.place
 
     def existing(self) -> int:
         """How many candidates were ever asked for, whatever became of them."""
@@ -391,19 +390,21 @@ class Study:
 
     def storage_errors(self) -> AbstractContextManager[None]:
         """In it, what the database refuses is a StudyError of one line."""
-        return storage_errors(self._database.path)
+        return storage_errors(self._database.place)
 
     def close(self) -> None:
         """Leave one file behind."""
         self._database.close()
 
 
-def open_study(folder: Path, space: Space, maximize: bool) -> Study:
-    """The study of `space` in `folder`, begun or gone on with.
+def open_study(folder: Path, space: Space, maximize: bool, fresh: bool = False) -> Study:
+    """The study of `space` whose results are in `folder`, begun or gone on with.
+
+    fresh: begin anew, where a server has such a study already.
 
     Raises:
         StudyError: the folder has another study, or its database cannot be used.
     """
-    database = open_database(folder, space, maximize)
-    with reading(database.path):
+    database = open_database(folder, space, maximize, fresh)
+    with reading(database.place):
         return Study(space, database, maximize, Log(folder / LOG))

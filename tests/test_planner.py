@@ -125,6 +125,20 @@ def test_a_short_study_and_a_single_processor_have_nothing_to_choose(tmp_path: P
         assert (choice.way, choice.ways, told.processes, told.threads) == (None, (), None, 1)
 
 
+def test_a_cluster_takes_the_measurement_and_it_is_not_taken_for_this_machines(tmp_path: Path):
+    path, asked = tmp_path / "batching.json", []
+
+    def there(*given: object) -> Choice:
+        asked.append(given)
+        return Choice(2, ((1, 5.0), (2, 8.0)))
+
+    told, choice = planned(training(), None, path, None, there)
+    assert (told.at_once, told.processes, len(asked)) == (2, None, 1)
+    assert planned(training(), None, path, None, there)[1] == choice and len(asked) == 1  # kept
+    assert planned(training(), 4, path, None, there)[1].at_once == 4 and len(asked) == 1
+    assert planned(training(), None, path)[1] != choice
+
+
 @pytest.mark.slow
 def test_batching_that_is_set_leaves_the_processes_to_be_chosen():
     told, choice = planned(training(), 2, None, Room(2, 2, LONG))
@@ -170,5 +184,7 @@ def test_a_space_that_settles_it_leaves_nothing_to_choose(
     assert room is not None and room.runs == 2 * 2 * 2 and room.most == room.cpus
     assert room_of(load_space(path, ["resources={max_concurrent: 1}"])) is None
     assert room_of(load_space(path, ["resources={cpu: 10000}"])) is None
+    assert room_of(load_space(path, ["resources={strategy: ddp, workers: 2}"])) is None
+    assert room_of(load_space(path), "10.0.0.1:6379") is None
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert room_of(load_space(path)) is None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -30,6 +32,8 @@ from search.tasks.models.torchvision_models import torchvision_model
 from search.tasks.splitting import carve, fixed_permutation
 from search.tasks.task import Recipe, Task, find_task, options_with, recipe_with, splits_to
 from tests.data_files import idx, python2_batch, write_cifar, write_mnist
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 class Counted:
@@ -348,11 +352,11 @@ def test_idx_files_that_are_broken_give_one_line(
 
 
 def test_missing_files_give_one_line_with_the_way_out(tmp_path: Path):
-    def offline() -> None:
+    def offline(folder: Path) -> None:
         raise OSError("<urlopen error [Errno -2]\nName or service not known>")
 
     folders = [tmp_path / "a", tmp_path / "b"]
-    (line,) = problems(lambda: require_files("mnist", FILES, folders, offline, "do this"))
+    (line,) = problems(lambda: require_files("mnist", FILES, folders, tmp_path, offline, "do this"))
     assert line == (
         f"mnist: no train-images-idx3-ubyte (nor .gz) in {tmp_path}/a or {tmp_path}/b, and the "
         "download failed (OSError: <urlopen error [Errno -2] Name or service not known>); do this"
@@ -362,15 +366,51 @@ def test_missing_files_give_one_line_with_the_way_out(tmp_path: Path):
 def test_missing_files_are_downloaded_once(tmp_path: Path):
     calls = []
 
-    def download() -> None:
-        calls.append(1)
-        write_mnist(tmp_path / "b", 3, 2)
+    def download(folder: Path) -> None:
+        calls.append(folder)
+        write_mnist(folder / "b", 3, 2)
 
     folders = [tmp_path / "a", tmp_path / "b"]
     for _ in range(2):
-        found = require_files("mnist", FILES, folders, download, "")
+        found = require_files("mnist", FILES, folders, tmp_path, download, "")
         assert [path.name for path in found] == [f"{name}.gz" for name in FILES]
     assert len(calls) == 1
+
+
+def test_a_download_that_breaks_off_leaves_nothing_that_looks_whole(tmp_path: Path):
+    def broken(folder: Path) -> None:
+        write_mnist(folder / "b", 3, 2)
+        raise OSError("the line went dead")
+
+    (line,) = problems(lambda: require_files("m", FILES, [tmp_path / "b"], tmp_path, broken, "!"))
+    assert "the line went dead" in line
+    assert [path.name for path in tmp_path.iterdir() if path.name != ".m.lock"] == []
+
+
+_DOWNLOADER = """
+import sys, time
+from pathlib import Path
+from search.tasks.data_root import require_files
+root = Path(sys.argv[1])
+
+def download(folder):
+    with (root / "calls.txt").open("a") as log:
+        log.write("call\\n")
+    time.sleep(0.5)
+    (folder / "set").mkdir()
+    for name in "ab":
+        (folder / "set" / name).write_text("whole")
+
+print(*require_files("set", ["a", "b"], [root / "set"], root, download, ""))
+"""
+
+
+def test_processes_that_miss_a_data_set_together_download_it_once(tmp_path: Path):
+    command = [sys.executable, "-c", _DOWNLOADER, str(tmp_path)]
+    herd = [subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) for _ in range(4)]
+    told = {process.communicate()[0].decode() for process in herd}
+    assert told == {f"{tmp_path / 'set' / 'a'} {tmp_path / 'set' / 'b'}\n"}
+    assert (tmp_path / "calls.txt").read_text() == "call\n"
 
 
 @pytest.mark.skipif(not DEBIAN.is_dir(), reason="needs Debian's dataset-fashion-mnist")

@@ -20,7 +20,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from search.database import DATABASE
 from search.errors import SearchError
 from search.figures.report import write_report
 from search.figures.settings import settings_from_folder
@@ -31,6 +30,7 @@ from search.records import Point, Run
 from search.results import session_recorded
 from search.space.settings import Space
 from search.space.space import load_space
+from search.storage import DATABASE
 from search.study import Launch, Study, open_study, read_trials
 from search.tasks.task import Task, recipe_with
 from search.training.candidate import task_of

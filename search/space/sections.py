@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from search.space.settings import (
     ONE_OBJECTIVE,
     SAMPLERS,
     STOPPING,
+    STRATEGIES,
     Checkpoints,
     Finalists,
     Halving,
@@ -38,7 +40,8 @@ HALVING_KEYS = ("keep", "rungs")
 MOST_RUNGS = 20
 FINALIST_KEYS = ("k", "seeds", "budget", "tasks", "sweep", "smallest_gain")
 CHECKPOINT_KEYS = ("seconds", "steps", "folder")
-RESOURCE_KEYS = ("cpu", "gpu", "max_concurrent")
+RESOURCE_KEYS = ("cpu", "gpu", "max_concurrent", "strategy", "workers")
+MOST_WORKERS = 1024
 LARGEST_SEED = 2**32 - 1
 MOST_FRESH_SEEDS = 1000
 MOST_PLACEBOS = 1000
@@ -133,11 +136,33 @@ def read_resources(fields: Fields) -> Resources:
     below = fields.below("resources")
     below.only(RESOURCE_KEYS)
     most = None if below.is_null("max_concurrent") else below.whole("max_concurrent", 0, 1)
+    strategy = None if below.is_null("strategy") else below.word("strategy", STRATEGIES, "")
+    gpu = below.number("gpu", 0.0, 0)
     return Resources(
         cpu=below.number("cpu", 1.0, 0, above=True),
-        gpu=below.number("gpu", 0.0, 0),
+        gpu=gpu,
         max_concurrent=most or None,
+        strategy=strategy or None,
+        workers=_workers(below, gpu) if strategy else _no_workers(below),
     )
+
+
+def _workers(fields: Fields, gpu: float) -> int:
+    """How many processes share a run: as said, else one for each GPU."""
+    default = int(gpu) if gpu >= 2 else 1
+    found = fields.whole("workers", default, 1, MOST_WORKERS)
+    if found < 2:
+        key = "workers" if "workers" in fields.values else "strategy"
+        fields.wrong(key, "2 workers or more for ddp, such as {gpu: 4, strategy: ddp}")
+    elif gpu and gpu != found:
+        fields.wrong("gpu", f"{found} of them, one for each of the {found} workers")
+    return found
+
+
+def _no_workers(fields: Fields) -> int:
+    if fields.whole("workers", 1, 1, MOST_WORKERS) > 1:
+        fields.wrong("workers", "1, or strategy: ddp beside it")
+    return 1
 
 
 def read_finalists(fields: Fields, own_task: str | None, folder: Path) -> Finalists | None:
@@ -207,6 +232,21 @@ def read_batching(fields: Fields) -> int | None:
         return value.data
     fields.wrong("batching", "auto, off, or a whole number ≥ 1")
     return None
+
+
+def read_storage(fields: Fields) -> str | None:
+    """The URL of a database server; no message repeats it, as it may hold a password."""
+    value = fields.values.get("storage")
+    if value is None or value.data is None:
+        return None
+    from search.storage import url_problem  # here, since that needs Optuna
+
+    text = value.text.strip() if not isinstance(value.data, dict | list) else ""
+    if problem := url_problem(text):
+        place = replace(value.place, text=value.place.text.partition("=")[0])  # of --set
+        fields.problems.add(place, f"storage: {problem}")
+        return None
+    return text
 
 
 def read_timeout(fields: Fields) -> float | None:

@@ -33,6 +33,7 @@ ONE_OBJECTIVE = ("cmaes",)
 OBJECTIVES = ("score", "loss", "cost")
 STOPPING = ("asha", "median")
 DEFAULT_SEEDS = (0, 1)
+STRATEGIES = ("ddp",)
 DEVICES = ("auto", "cpu", "cuda")
 _NO_PART = (
     "finalists",
@@ -43,6 +44,7 @@ _NO_PART = (
     "timeout",
     "checkpoints",
     "data_root",
+    "storage",
 )
 """Keys that may change from one session of a study to the next."""
 
@@ -125,6 +127,10 @@ class Resources:
     cpu: float = 1.0
     gpu: float = 0.0
     max_concurrent: int | None = None
+    strategy: str | None = None
+    """`ddp`: a run is trained by several processes that share its batches; None: by one."""
+    workers: int = 1
+    """So many; each has its part of `cpu` and `gpu`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +181,8 @@ class Space:
     checkpoints: Checkpoints | None = Checkpoints()
     """None: an interrupted run begins anew."""
     data_root: str | None = None
+    storage: str | None = None
+    """The URL of the database server that keeps the trials; None: a file among the results."""
     source: Path = field(default=Path("space.yaml"), compare=False)
     """The file it was read from."""
 
@@ -193,7 +201,8 @@ class Space:
         """What identifies the study, as JSON values: a change of it is another study.
 
         The number of trials, finalists, placebos, the resources, the device, the batching, what is
-        compiled, the time a run may take, the checkpoints and where the data lie are left out.
+        compiled, the time a run may take, the checkpoints, where the data lie and where the trials
+        are kept are left out.
         """
         kept = self.resolved()
         for key in _NO_PART:
@@ -230,6 +239,7 @@ class Space:
             "timeout": self.timeout,
             "checkpoints": "off" if self.checkpoints is None else _plain(asdict(self.checkpoints)),
             "data_root": self.data_root,
+            "storage": self.storage,
         }
 
     def _written(self, name: str) -> str | dict[str, str]:

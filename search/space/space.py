@@ -24,6 +24,7 @@ from search.space.sections import (
     read_resources,
     read_search,
     read_seeds,
+    read_storage,
     read_timeout,
 )
 from search.space.settings import DEVICES, STUDY_NAME, Space
@@ -50,6 +51,7 @@ KEYS = (
     "batching",
     "timeout",
     "checkpoints",
+    "storage",
 )
 # Where a key belongs that stands at the top of the file by mistake.
 _ELSEWHERE = (
@@ -122,6 +124,7 @@ def _space(fields: Fields, path: Path, problems: Problems) -> Space | None:
         "timeout": read_timeout(fields),
         "checkpoints": checkpoints,
         "data_root": None if fields.is_null("data_root") else fields.text("data_root"),
+        "storage": read_storage(fields),
     }
     if name is None or task_name is None or rates is None:
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 from search.tasks.cifar import read_batches
@@ -33,14 +32,14 @@ def read(data_root: Path) -> tuple[Labelled, Labelled]:
     """The training and test parts, downloaded by torchvision when they are not there."""
     folder = data_root / "cifar-10-batches-py"
     advice = f"put the batches of the Python version in {folder}, or set data_root to its parent"
-    files = require_files("cifar10", FILES, [folder], partial(_download, data_root), advice)
+    files = require_files("cifar10", FILES, [folder], data_root, _download, advice)
     return read_batches(files[:-1], "labels"), read_batches(files[-1:], "labels")
 
 
-def _download(data_root: Path) -> None:
+def _download(folder: Path) -> None:
     from torchvision.datasets import CIFAR10  # 3 s to import: only a missing data set pays it
 
-    CIFAR10(str(data_root), download=True)
+    CIFAR10(str(folder), download=True)
 
 
 TASK = image_task(

@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http.client import HTTPException
 from pathlib import Path
 
+from filelock import FileLock
+
 from search.errors import TaskError
+
+LONGEST_WAIT = 3600
+"""Seconds that a process waits for another's download."""
 
 
 def default_data_root(
@@ -50,16 +56,22 @@ def require_files(
     task: str,
     names: Sequence[str],
     folders: Sequence[Path],
-    download: Callable[[], object],
+    data_root: Path,
+    download: Callable[[Path], object],
     advice: str,
 ) -> list[Path]:
-    """The files, downloaded when no folder has them; raises TaskError with the advice."""
+    """The files, downloaded when no folder has them; raises TaskError with the advice.
+
+    `download(folder)` brings them under a folder as it is to be under `data_root`. Of all processes
+    that miss them one downloads, and the others wait for it and find them.
+    """
     if found := find_files(names, folders):
         return found
+    failure = "the download did not bring them"
     try:
-        with _patience(seconds=20):
-            download()
-        failure = "the download did not bring them"
+        with _alone(data_root, task), _patience(seconds=20):
+            if not find_files(names, folders):
+                _download_whole(data_root, download)
     except (OSError, RuntimeError, HTTPException, EOFError, ImportError) as error:
         # torchvision tells of every mirror it tried, over several lines; the last word is enough.
         words = f"{type(error).__name__}: {error}".split()
@@ -68,6 +80,30 @@ def require_files(
         return found
     places = " or ".join(map(str, folders))
     raise TaskError(f"{task}: no {names[0]} (nor .gz) in {places}, and {failure}; {advice}")
+
+
+@contextmanager
+def _alone(data_root: Path, task: str) -> Iterator[None]:
+    """While it lasts no other process of this machine (or file system) downloads the task's data;
+    a lock ends with its process."""
+    data_root.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(data_root / f".{task}.lock", timeout=LONGEST_WAIT).acquire()
+    except NotImplementedError:  # a file system without locks: files appear whole all the same
+        lock = nullcontext()
+    with lock:
+        yield
+
+
+def _download_whole(data_root: Path, download: Callable[[Path], object]) -> None:
+    """Download beside, then rename every file: another process sees a whole one or none, and what a
+    killed download left is never taken for a data set."""
+    with tempfile.TemporaryDirectory(dir=data_root, prefix=".download-") as draft:
+        download(Path(draft))
+        for path in sorted(path for path in Path(draft).rglob("*") if path.is_file()):
+            target = data_root / path.relative_to(draft)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
 
 
 def shortened(text: str, longest: int = 90) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 from search.tasks.data_root import require_files
@@ -21,14 +20,14 @@ def read(data_root: Path) -> tuple[Labelled, Labelled]:
         f"run `apt-get install dataset-fashion-mnist`, put the four IDX files in {folders[1]}, "
         "or set data_root to where they are"
     )
-    files = require_files("fashion_mnist", FILES, folders, partial(_download, data_root), advice)
+    files = require_files("fashion_mnist", FILES, folders, data_root, _download, advice)
     return read_mnist_files(files)
 
 
-def _download(data_root: Path) -> None:
+def _download(folder: Path) -> None:
     from torchvision.datasets import FashionMNIST  # 3 s to import
 
-    FashionMNIST(str(data_root), download=True)
+    FashionMNIST(str(folder), download=True)
 
 
 TASK = image_task(

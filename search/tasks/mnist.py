@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -26,7 +25,7 @@ def read(data_root: Path) -> tuple[Labelled, Labelled]:
     """The training and test parts, downloaded by torchvision when they are not there."""
     folders = [data_root / "MNIST" / "raw", data_root / "mnist"]
     advice = f"put the four IDX files in {folders[-1]}, or set data_root to where they are"
-    files = require_files("mnist", FILES, folders, partial(_download, data_root), advice)
+    files = require_files("mnist", FILES, folders, data_root, _download, advice)
     return read_mnist_files(files)
 
 
@@ -37,10 +36,10 @@ def read_mnist_files(files: Sequence[Path]) -> tuple[Labelled, Labelled]:
     return train, (read_idx(test_images, 3).unsqueeze(1), read_idx(test_labels, 1).long())
 
 
-def _download(data_root: Path) -> None:
+def _download(folder: Path) -> None:
     from torchvision.datasets import MNIST  # 3 s to import: only a missing data set pays it
 
-    MNIST(str(data_root), download=True)
+    MNIST(str(folder), download=True)
 
 
 TASK = image_task(

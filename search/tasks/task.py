@@ -80,6 +80,9 @@ class Recipe:
     gamma: float = 0.1
     warmup: float = 0.0
     batch_size: int = 128
+    accumulate: int = 1
+    """Parts that a batch is trained in, one after another, for models that leave no memory for a
+    whole one; gradients are the batch's, up to round-off."""
     epochs: int = 10
     max_steps: int | None = None
     """Ends the run (and completes its schedule) at this step, even within an epoch."""
@@ -158,6 +161,7 @@ _RECIPE_RULES: dict[str, Rule] = {
     "gamma": number(0, above=True),
     "warmup": number(0, 1),
     "batch_size": whole(1),
+    "accumulate": whole(1),
     "epochs": whole(1),
     "max_steps": optional(whole(1)),
     "augmentation": several(one_of("flip", "crop")),

@@ -206,6 +206,8 @@ class Batch:
             raise BatchingError(
                 "recipe.amp: float16 scales the loss of each run by itself; expected bfloat16"
             )
+        if recipe.accumulate > 1:
+            raise BatchingError("recipe.accumulate: each run splits its batches by itself")
         self.task, self.splits, self.recipe, self.device = task, splits, recipe, device
         self.members = [_Member(member) for member in members]
         self.testing = testing

@@ -38,6 +38,7 @@ from search.training.climbing import OnRung, at_rungs
 from search.training.gate import gate_in_training, worth_a_gate
 from search.training.prepared import Prepared, error_line, parameters_of, prepared_task
 from search.training.rungs import steps_spared
+from search.training.shards import ALONE, Shards
 from search.training.step_cost import StepCost, measure_step_cost
 from search.training.sweep import (
     Grid,
@@ -69,6 +70,8 @@ class Training:
     threads: int = 1
     at_once: int = 1
     """How many runs train in one program (see `search.training.planner`); 1: the plain loop."""
+    workers: int = 1
+    """Processes that a run takes."""
     processes: int | None = None
     """How many trials run side by side; None: as many as the resources let."""
     in_step: bool = False
@@ -92,17 +95,8 @@ def training_of(space: Space, task: Task) -> Training:
         StudyError: the device and the resources contradict each other.
     """
     rates, resources = space.learning_rate, space.resources
-    if space.device == "cuda" and not resources.gpu:
-        raise StudyError(
-            "device: cuda, and resources.gpu is 0; expected a share of a GPU for each trial, such"
-            " as 0.25 for four at once"
-        )
-    device = "cuda" if resources.gpu and space.device != "cpu" else "cpu"
-    if device == "cpu" and space.recipe.get("compile") == "cudagraphs":
-        raise StudyError(
-            "recipe.compile: cudagraphs needs a GPU, and trials run on the CPU; expected inductor,"
-            " auto or off, or resources.gpu"
-        )
+    if problem := _contradiction(space):
+        raise StudyError(problem)
     return Training(
         task=space.task,
         folder=space.source.parent.resolve(),
@@ -113,11 +107,42 @@ def training_of(space: Space, task: Task) -> Training:
             rates.grid, rates.default, space.seeds, rates.extend, task.maximize, rates.halving
         ),
         by_loss=space.by_loss,
-        device=device,
-        threads=max(1, int(resources.cpu)),
+        device=_device(space),
+        threads=max(1, int(resources.cpu / resources.workers)),
+        workers=resources.workers,
         in_step=space.search.stopping is not None or space.search.promotion is not None,
         promotion=space.search.promotion,
     )
+
+
+def _device(space: Space) -> str:
+    return "cuda" if space.resources.gpu and space.device != "cpu" else "cpu"
+
+
+def _contradiction(space: Space) -> str:
+    """What the resources leave no room for; empty where there is nothing."""
+    resources, compile = space.resources, space.recipe.get("compile")
+    if space.device == "cuda" and not resources.gpu:
+        return (
+            "device: cuda, and resources.gpu is 0; expected a share of a GPU for each trial, such"
+            " as 0.25 for four at once"
+        )
+    if resources.workers > 1 and space.search.promotion is not None:
+        return (
+            "resources.strategy: ddp, and search.promotion: a run of several processes cannot wait"
+            " at a rung; expected one of the two"
+        )
+    if resources.workers > 1 and compile in ("inductor", "cudagraphs"):
+        return (
+            f"resources.strategy: ddp, and recipe.compile: {compile}: a step that several processes"
+            " share is not compiled; expected one of the two"
+        )
+    if _device(space) == "cpu" and compile == "cudagraphs":
+        return (
+            "recipe.compile: cudagraphs needs a GPU, and trials run on the CPU; expected inductor,"
+            " auto or off, or resources.gpu"
+        )
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +220,7 @@ def train_candidate(
     on_epoch: OnEpoch | None = None,
     say: Callable[[str], None] = lambda line: None,
     on_rung: OnRung = lambda epoch, value: None,
+    shards: Shards = ALONE,
 ) -> Outcome:
     """Train one candidate over its whole sweep.
 
@@ -203,6 +229,7 @@ def train_candidate(
         on_epoch: called after every epoch but a run's last, with `training.in_step` only.
         say: called with a line when a checkpoint is of no use.
         on_rung: called when it reaches a rung, after `on_epoch`.
+        shards: this process's part; the others are called with the same training and job.
 
     Raises:
         TaskError: the task or its data cannot be used. An error after that is the candidate's
@@ -213,7 +240,7 @@ def train_candidate(
     began = time.perf_counter()
     torch.set_num_threads(training.threads)
     training = training_for(training, job)
-    prepared = prepare(training)
+    prepared = replace(prepare(training), shards=shards)
     try:
         outcome = _trained(prepared, training, job, on_run, on_epoch, say, on_rung)
     except Paused:

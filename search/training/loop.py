@@ -32,6 +32,7 @@ from search.training.compiled import Recorded
 from search.training.optimizers import make_optimizer, penalties, set_rate
 from search.training.plain_run import PlainRun
 from search.training.schedules import rate_factor
+from search.training.shards import ALONE, Shards, in_parts
 from search.training.streaming import streamed
 from search.training.streams import INITIAL, LAYERS, seeded, stream_seed
 
@@ -83,6 +84,7 @@ def run_epochs(
     device: torch.device | str = "cpu",
     testing: bool = False,
     stream: Stream | None = None,
+    shards: Shards = ALONE,
 ) -> Generator[Point, str | None, Run]:
     """Train one model from scratch; a Point after every epoch, at last the Run.
 
@@ -91,6 +93,7 @@ def run_epochs(
     recipe's bound ends it as diverged. `testing`: the last step is followed by one look at the test
     part, which nothing else reads. `stream`: where its checkpoints lie. From one of them it goes on
     with the numbers that it would have had; the points of before come first, as they did then.
+    `shards`: this process's part in a run of several, each of which runs this.
 
     Raises:
         Paused: somebody asked for the end; the stream has all that goes on.
@@ -104,20 +107,23 @@ def run_epochs(
 
     def begin() -> tuple[PlainRun, Update]:
         model = initial_model(task, splits, make_activation, options, seed, device)
-        recorded = is_recorded(recipe, device)
+        model = shards.synchronised(model, device)
+        recorded = is_recorded(recipe, device) and shards.world == 1
         optimizer = make_optimizer(model, recipe, learning_rate, recorded)
         scaler = make_scaler(recipe, device)
-        update = make_update(task, model, recipe, learning_rate, steps, optimizer, scaler)
+        update = make_update(
+            task, model, recipe, learning_rate, steps, optimizer, scaler, shards=shards
+        )
         return PlainRun(learning_rate, seed, model, optimizer, scaler, device), update
 
     at, update = begin()
     if stream is not None and kept is not None and not stream.restored(at.restore, kept):
         at, update = begin()
     if stream is None:
-        return (yield from _trained(task, splits, recipe, at, update, steps, testing))
+        return (yield from _trained(task, splits, recipe, at, update, steps, testing, shards))
     stream.begin(at.state)
     try:
-        run = yield from _trained(task, splits, recipe, at, update, steps, testing, stream)
+        run = yield from _trained(task, splits, recipe, at, update, steps, testing, shards, stream)
         stream.end({"run": to_json(run)})
     finally:
         stream.leave()
@@ -139,6 +145,7 @@ def _trained(
     update: Update,
     steps: int,
     testing: bool,
+    shards: Shards,
     stream: Stream | None = None,
 ) -> Generator[Point, str | None, Run]:
     for point in tuple(at.curve):
@@ -148,7 +155,7 @@ def _trained(
         if problem := _epoch(splits, recipe, at, update, steps, stream):
             return at.run("diverged", problem)
         at.step, losses, at.losses = at.step + len(at.losses), at.losses, []
-        loss, score = evaluate(task, at.model, splits.validation, recipe.amp)
+        loss, score = evaluate(task, at.model, splits.validation, recipe.amp, shards)
         if not (math.isfinite(loss) and math.isfinite(score)):
             what = f"validation loss is {loss}, {task.metric} {score}"
             return at.run("diverged", f"step {at.step}: {what}")
@@ -157,7 +164,7 @@ def _trained(
             return at.run("pruned", stop)
     if not testing:
         return at.run("complete")
-    _, score = evaluate(task, at.model, splits.test, recipe.amp)
+    _, score = evaluate(task, at.model, splits.test, recipe.amp, shards)
     if problem := test_problem(score, task, at.step):
         return at.run("diverged", problem)
     return at.run("complete", test=score)
@@ -327,40 +334,48 @@ def make_update(
     steps: int,
     optimizer: Optimizer | None = None,
     scaler: GradScaler | None = None,
+    shards: Shards = ALONE,
 ) -> Update:
     """The training step of a model: schedule, loss with the activations' penalties, gradients,
-    clipping, optimizer. Loss scaling only for float16 on a GPU. Compiled as the recipe says: the
-    first step then takes as long as the compiler does."""
+    clipping, optimizer. Loss scaling only for float16 on a GPU. Compiled as the recipe says, except
+    where several processes share it: the first step then takes as long as the compiler does."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     device = parameters[0].device
-    recording = is_recorded(recipe, device)
+    recording = is_recorded(recipe, device) and shards.world == 1
     optimizer = optimizer or make_optimizer(model, recipe, learning_rate, recording)
     precision = precision_of(recipe.amp, device)
     scaler = scaler or make_scaler(recipe, device)
     terms = penalties(model) if recipe.penalty else []
 
-    def loss_of(inputs: Tensor, targets: Tensor) -> Tensor:
+    def loss_of(forward: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         with precision():
-            loss = task.loss(model(inputs), targets, recipe.label_smoothing)
+            loss = task.loss(forward(inputs), targets, recipe.label_smoothing)
             for penalty in terms:
                 loss = loss + recipe.penalty * penalty()
         return loss
 
-    if recipe.compile == "inductor":  # the same draws of random layers as without
+    if recipe.compile == "inductor" and shards.world == 1:  # the same draws of random layers
         loss_of = torch.compile(loss_of, dynamic=False, options={"fallback_random": True})
+
+    def undivided(inputs: Tensor, targets: Tensor) -> Tensor:
+        loss = loss_of(model, inputs, targets)
+        scaler.scale(loss).backward()
+        return loss.detach()
+
+    split = shards.world > 1 or recipe.accumulate > 1
+    backward = in_parts(model, loss_of, scaler, shards, recipe.accumulate) if split else undivided
 
     def whole(inputs: Tensor, targets: Tensor, rate: float | Tensor) -> Tensor:
         set_rate(optimizer, rate)
         for parameter in parameters:  # 1 µs; optimizer.zero_grad takes 30
             parameter.grad = None
-        loss = loss_of(inputs, targets)
-        scaler.scale(loss).backward()
+        loss = backward(inputs, targets)
         if recipe.clip_norm is not None:
             scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
         scaler.step(optimizer)
         scaler.update()
-        return loss.detach()
+        return loss
 
     once = Recorded(whole) if recording else whole
 
@@ -379,10 +394,17 @@ def precision_of(
 
 @torch.no_grad()
 def evaluate(
-    task: Task, model: nn.Module, split: Split, amp: str | None = None
+    task: Task,
+    model: nn.Module,
+    split: Split,
+    amp: str | None = None,
+    shards: Shards = ALONE,
 ) -> tuple[float, float]:
     """Mean loss and score of a model on a split, in evaluation mode."""
     model.eval()
+    count, shards = len(split.targets), shards if len(split.targets) >= shards.world else ALONE
+    shards.agree(model)
+    split = shards.of_split(split) if shards.world > 1 else split
     precision = precision_of(amp, split.inputs.device)
     sums = MetricSums(task)
     batches = (part.split(EVALUATION_BATCH) for part in (split.inputs, split.targets))
@@ -390,7 +412,9 @@ def evaluate(
         with precision():
             outputs = model(inputs)
         sums.add(outputs.float() if amp else outputs, targets)
-    return sums.means(len(split.targets))
+    for value in sums.sums.values():
+        shards.total(value)
+    return sums.means(count)
 
 
 class MetricSums:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ import torch
 from search.activation import Activation
 from search.environment import environment
 from search.records import Key, Run
-from search.tasks.task import Split, recipe_with
+from search.tasks.task import Split, find_task, recipe_with
 from search.training.batched import run_together
 from search.training.candidate import Prepared, Training, prepare
 from search.training.choice import Choice, read_choice, write_choice
@@ -185,20 +185,38 @@ def pays(steps: int, before: float, after: float, spent: float) -> bool:
 # --- kept with the study -------------------------------------------------------------------------
 
 
-def planned(
-    training: Training, wanted: int | None, path: Path | None, room: Room | None = None
-) -> tuple[Training, Choice]:
-    """The training with its runs batched as `wanted` (see `Space.batching`), and the choice.
-
-    path: where a measured choice is kept; None: it is measured now. room: what the number of
-    processes may be chosen from; None: it is as the resources say.
-    """
+def measured(training: Training, wanted: int | None = None, room: Room | None = None) -> Choice:
+    """The fastest way to train, measured now and here; see `planned`."""
     threads = torch.get_num_threads()
     torch.set_num_threads(training.threads)
     try:
-        choice = _kept(path, training, wanted, room)
+        return _measured(training, wanted, room)
     finally:
         torch.set_num_threads(threads)
+
+
+Measure = Callable[[Training, int | None, Room | None], Choice]
+"""Takes the measurement as `measured` does, here or on another machine."""
+
+
+def planned(
+    training: Training,
+    wanted: int | None,
+    path: Path | None,
+    room: Room | None = None,
+    measure: Measure = measured,
+) -> tuple[Training, Choice]:
+    """The training with its runs batched as `wanted` (see `Space.batching`), and the choice.
+
+    Args:
+        path: where a measured choice is kept; None: it is measured now.
+        room: what the number of processes may be chosen from; None: it is as the resources say.
+        measure: takes the measurement, where it is not to be taken here.
+    """
+    if training.workers > 1:
+        reason = f"a run takes {training.workers} processes"
+        return replace(training, at_once=1), Choice(1, reason=reason)
+    choice = _kept(path, training, wanted, room, measure)
     training = replace(training, at_once=choice.at_once)
     if choice.way is not None:
         way = choice.way
@@ -208,7 +226,9 @@ def planned(
     return training, choice
 
 
-def _kept(path: Path | None, training: Training, wanted: int | None, room: Room | None) -> Choice:
+def _kept(
+    path: Path | None, training: Training, wanted: int | None, room: Room | None, measure: Measure
+) -> Choice:
     """The choice in the file, if it was made for the same training on the same machine; else a new
     one, written there."""
     here = environment()
@@ -217,9 +237,12 @@ def _kept(path: Path | None, training: Training, wanted: int | None, room: Room 
         **{name: here[name] for name in ("cpu", "cpus", "gpu")},
     }
     about |= {"torch": torch.__version__, "wanted": wanted, "room": room and asdict(room)}
+    about |= {} if measure is measured else {"cluster": True}
     if path is not None and (found := read_choice(path, about)):
         return found
-    choice = _measured(training, wanted, room)
+    if wanted is not None and room is None and not _open(training):
+        return _as_said(wanted)
+    choice = measure(training, wanted, room)
     if path is not None and (wanted is None or choice.way or choice.compile):
         write_choice(path, choice, about)
     return choice
@@ -227,12 +250,16 @@ def _kept(path: Path | None, training: Training, wanted: int | None, room: Room 
 
 def _measured(training: Training, wanted: int | None, room: Room | None) -> Choice:
     load = partial(prepare, training)
-    if wanted is None:
-        choice = plan_batching(load(), training.grid)
-    else:
-        choice = Choice(wanted, reason="as the space file says")
+    choice = plan_batching(load(), training.grid) if wanted is None else _as_said(wanted)
     choice = with_processes(choice, load, training.grid, training.threads, room)
-    auto = training.recipe.get("compile", "auto") == "auto"
-    if auto and (prepared := load()).recipe.compile == "auto":
-        choice = with_compile(choice, prepared, training.grid)
-    return choice
+    return with_compile(choice, load(), training.grid) if _open(training) else choice
+
+
+def _as_said(wanted: int) -> Choice:
+    return Choice(wanted, reason="as the space file says")
+
+
+def _open(training: Training) -> bool:
+    """Whether it is left open how a step is computed."""
+    recipe = find_task(training.task, training.folder).recipe
+    return recipe_with(recipe, training.recipe).compile == "auto"

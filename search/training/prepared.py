@@ -26,6 +26,7 @@ from search.tasks.task import (
 from search.training.constant import constant_loss
 from search.training.loop import count_steps, initial_model
 from search.training.optimizers import activations_of
+from search.training.shards import ALONE, Shards
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class Prepared:
     device: str
     testing: bool = False
     """Whether runs end with a look at the test part."""
+    shards: Shards = ALONE
+    """This process's part, where a run takes several."""
 
     @property
     def steps(self) -> int:

@@ -64,6 +64,7 @@ def start_run(
         device=prepared.device,
         testing=prepared.testing,
         stream=kept.run(rate, seed) if kept else None,
+        shards=prepared.shards,
     )
 
 

@@ -5,6 +5,8 @@ torch); a worker sends every finished run at once. Ray decides where trials run 
 for, which are stopped early; it keeps nothing: a search that goes on starts Ray anew.
 """
 
+from search.tuner.cluster import running_ray
+from search.tuner.measuring import on_a_worker, plan_on_a_cluster
 from search.tuner.tuning import run_search
 
-__all__ = ["run_search"]
+__all__ = ["on_a_worker", "plan_on_a_cluster", "run_search", "running_ray"]

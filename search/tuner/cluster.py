@@ -1,7 +1,8 @@
 """Ray itself: found or started, and ended where it was started.
 
-On a machine of its own (`ray start`, a cluster) set RAY_ADDRESS; otherwise Ray is started here
-and ends with the search.
+With an address (`--address`, RAY_ADDRESS) the search joins a cluster that runs; otherwise Ray is
+started here and ends with the search. Ray's token authentication stays as it is set: on by default
+for what is started here, and a cluster's own token is read from where Ray looks for it.
 """
 
 from __future__ import annotations
@@ -11,15 +12,20 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from search.environment import available_cpus, environment_variables
 from search.errors import StudyError
 from search.orphans import no_orphans
+from search.space.settings import Space
 from search.training.candidate import error_line
+from search.tuner.capacity import keep_a_processor
+from search.tuner.shipping import Origin, runtime_env
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -33,6 +39,8 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    # How many trials wait is ours to say (search/tuner/capacity.py), and may grow.
+    "TUNE_MAX_PENDING_TRIALS_PG": "100000",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
 }
@@ -45,37 +53,82 @@ LONGEST = 36
 """Characters of a temporary folder in which Ray's sockets fit: a path may have 107, Ray adds 70."""
 
 
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Ray, running."""
+
+    folder: Path
+    """A temporary folder of the driver's."""
+    own: bool
+    """Whether it was started here: one machine, which neither grows nor shrinks."""
+    driver: str = ""
+    """The node with a processor that is kept for the driver; see `keep_a_processor`."""
+    origin: Origin = field(default_factory=Origin)
+
+
 @contextmanager
-def running_ray() -> Iterator[tuple[Path, float, float]]:
-    """Ray, running: a temporary folder, processors, GPUs. Ended here if it is started here."""
+def running_ray(space: Space, address: str | None = None) -> Iterator[Cluster]:
+    """Ray, running. Ended here if it is started here, left alone if it is joined.
+
+    Raises:
+        StudyError: it does not start, or cannot be reached.
+    """
     with ExitStack() as stack:
         stack.enter_context(_quiet())
         made = tempfile.TemporaryDirectory(prefix="activations-", ignore_cleanup_errors=True)
         folder = Path(stack.enter_context(made))
-        if not ray.is_initialized():
+        if ray.is_initialized():
+            yield Cluster(folder, own=False)
+            return
+        address = address or os.environ.get("RAY_ADDRESS")
+        if address is None:
             note = stack.enter_context(no_orphans(folder))
             stack.callback(ray.shutdown)
-            _start_ray(folder)
+            _start(folder)
             note()
-        found = ray.cluster_resources()
-        yield folder, found.get("CPU", 0.0), found.get("GPU", 0.0)
+            yield Cluster(folder, own=True)
+            return
+        stack.callback(ray.shutdown)
+        further = space.finalists.tasks if space.finalists else ()
+        origin, brought = runtime_env(
+            [space.task, *further], space.source.parent, folder / "sent", os.environ
+        )
+        _join(address, brought)
+        driver, give_back = keep_a_processor()
+        stack.callback(give_back)
+        yield Cluster(folder, own=False, driver=driver, origin=origin)
 
 
-def _start_ray(folder: Path) -> None:
-    address = os.environ.get("RAY_ADDRESS")
-    options: dict[str, Any] = {"address": address or "local"}
-    if not address:
-        options |= {
-            "num_cpus": available_cpus(),
-            "include_dashboard": False,
-            "object_store_memory": OBJECT_STORE,
-        }
-        if len(str(folder)) < LONGEST:
-            options["_temp_dir"] = str(folder)
+def _start(folder: Path) -> None:
+    options: dict[str, Any] = {
+        "num_cpus": available_cpus(),
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE,
+    }
+    if len(str(folder)) < LONGEST:
+        options["_temp_dir"] = str(folder)
     try:
-        ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
+        ray.init("local", log_to_driver=False, logging_level=logging.CRITICAL, **options)
     except (OSError, RuntimeError, ValueError) as error:
         raise StudyError(f"Ray does not start: {error_line(error)}") from error
+
+
+def _join(address: str, brought: dict[str, Any]) -> None:
+    if address.startswith("ray://"):
+        raise StudyError(
+            f"address: {address}: the study's driver must be a part of the cluster; expected"
+            " --address auto on its head node, or ray job submit (see the README)"
+        )
+    try:
+        ray.init(
+            address,
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            runtime_env=brought,
+        )
+    except (OSError, RuntimeError, ValueError, RayError) as error:
+        told = " ".join(str(error).split()) or error_line(error)
+        raise StudyError(f"address: {address}: no cluster was joined: {told[:300]}") from error
 
 
 def _quiet() -> AbstractContextManager[None]:

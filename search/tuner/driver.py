@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -14,12 +15,12 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from search.database import same_file
 from search.errors import SearchError, StudyError, TaskError
 from search.progress import Display, Goal, standing
 from search.proposals import Proposals
 from search.records import Point, Trial, run_from_json, to_json
 from search.stopping import Stopped
+from search.storage import same_file
 from search.study import Launch, Study
 from search.training.candidate import Outcome, Training
 from search.tuner.deaths import Silence, death, patience
@@ -44,6 +45,7 @@ class Driver(Unsaved, Searcher):
         goal: Goal,
         display: Display,
         asked: list[int],
+        capacity: Callable[[], int] = lambda: sys.maxsize,
     ):
         super().__init__()
         self.study = study
@@ -52,23 +54,26 @@ class Driver(Unsaved, Searcher):
         self.goal = goal
         self.display = display
         self.asked = asked
+        self.capacity = capacity
+        self.live: set[str] = set()
         self.launched: dict[str, Launch] = {}
         self.heard: dict[str, int] = {}
         self.epochs: dict[str, int] = {}
         self.silence = Silence()
         self.pausing = Pausing(training.checkpoints, study)
-        self.there = same_file(study.path)
+        self.there = same_file(study.place)
         self.error: SearchError | None = None
         self.show()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self.asked:
             return None
-        launch = self._safely(self.proposals.next)
+        launch = self._safely(self.proposals.next) if self._has_room() else None
         for ended in self.proposals.given_up():
             self.show(ended)
         if launch is None:
             return Searcher.FINISHED if self.proposals.ended or self.error else None
+        self.live.add(trial_id)
         self.launched[trial_id] = launch
         self.show()
         return {
@@ -85,12 +90,20 @@ class Driver(Unsaved, Searcher):
             "told": launch.told,
         }
 
+    def _has_room(self) -> bool:
+        """Whether one more trial may be under way; Tune's own limit cannot follow a cluster."""
+        room = self._safely(self.capacity) or 0
+        if room and room != self.goal.concurrent:
+            self.goal = replace(self.goal, concurrent=room)
+        return len(self.live) < room
+
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         self._safely(lambda: self._hear(trial_id, result))
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
+        self.live.discard(trial_id)
         if not error:  # of an error `on_error` hears, with its text
             self._safely(lambda: self._ended(trial_id, result or {}))
 
@@ -142,7 +155,7 @@ class Driver(Unsaved, Searcher):
             raise self.error
         if not self.there():
             told = "was removed or replaced while the search ran; expected it to stay"
-            raise StudyError(f"{self.study.path}: {told}")
+            raise StudyError(f"{self.study.place}: {told}")
         if self.asked and self.pausing.over(self.launched):
             raise Stopped(self.asked[0])
 
@@ -206,15 +219,20 @@ class Driver(Unsaved, Searcher):
 
 
 class Check(Unsaved, tune.Stopper):
-    """Called between two steps of Tune: where a search may be left."""
+    """Called between two steps of Tune: where a search may be left.
 
-    def __init__(self, driver: Driver):
+    settle: sees to it that the working directory is there (`Origin.settle`).
+    """
+
+    def __init__(self, driver: Driver, settle: Callable[[], None]):
         self.driver = driver
+        self.settle = settle
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
+        self.settle()
         self.driver.check()
         return False
 

@@ -6,21 +6,24 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
+import ray
 from ray import tune
 
 from search.errors import SearchError, StudyError
 from search.plan import side_by_side
 from search.progress import Display, Goal
 from search.proposals import Gate, Proposals
+from search.space.settings import Resources
 from search.stopping import Stopped, stop_signals
 from search.study import Study
 from search.training.candidate import Training
-from search.tuner.cluster import running_ray
+from search.tuner.capacity import Capacity
+from search.tuner.cluster import Cluster, running_ray
 from search.tuner.deaths import quiet_deaths
 from search.tuner.driver import Check, Driver, Workers
 from search.tuner.early_stopping import early_stopping
+from search.tuner.parallel import bundles
 from search.tuner.worker import train_trial
 
 
@@ -31,6 +34,7 @@ def run_search(
     goal: Goal,
     show: Callable[[Goal], Display],
     gate: Gate | None = None,
+    cluster: Cluster | None = None,
 ) -> str:
     """Train what the study still wants; returns why nothing more is to be done.
 
@@ -39,6 +43,7 @@ def run_search(
         epochs: of one run, for early stopping.
         show: makes the display.
         gate: tells what is not worth training.
+        cluster: that was joined; None: RAY_ADDRESS, or a Ray of its own.
 
     Raises:
         StudyError: the machine lacks the resources, the study cannot be written, or all fails.
@@ -48,15 +53,14 @@ def run_search(
     with ExitStack() as stack:
         display = stack.enter_context(show(goal))
         stack.enter_context(quiet_deaths())
-        folder, cpus, gpus = stack.enter_context(running_ray())
-        resources = study.space.resources
-        concurrent, gpu = side_by_side(resources, training.processes, cpus, gpus)
-        goal = replace(goal, concurrent=concurrent)
+        cluster = cluster or stack.enter_context(running_ray(study.space))
+        resources, capacity = _room(study.space.resources, training.processes, cluster)
+        goal = replace(goal, concurrent=capacity())
         asked = stack.enter_context(stop_signals())
-        driver = Driver(study, training, Proposals(study, gate), goal, display, asked)
+        driver = Driver(study, training, Proposals(study, gate), goal, display, asked, capacity)
         driver.pausing.tidy()
         try:
-            _tuner(driver, training, epochs, concurrent, gpu, folder).fit()
+            _tuner(driver, resources, epochs, cluster).fit()
             study.accept_failures()
             driver.pausing.tidy()
         except (Stopped, SearchError) as error:
@@ -72,25 +76,38 @@ def _why(error: BaseException) -> str:
     return f"signal {error.code - 128}" if isinstance(error, Stopped) else str(error)
 
 
-def _tuner(
-    driver: Driver, training: Training, epochs: int, concurrent: int, gpu: float, folder: Path
-) -> tune.Tuner:
-    resources = driver.study.space.resources
-    wanted = {"cpu": resources.cpu} | ({"gpu": gpu} if gpu else {})
+def _room(
+    resources: Resources, processes: int | None, cluster: Cluster
+) -> tuple[Resources, Callable[[], int]]:
+    """What a trial takes, and how many may be under way: a number on one machine, by its nodes on a
+    cluster.
+
+    processes: the planner's choice for one machine.
+    """
+    if not cluster.own:
+        return resources, Capacity(resources, cluster.driver)
+    found = ray.cluster_resources()
+    there = found.get("CPU", 0.0), found.get("GPU", 0.0)
+    most, gpu = side_by_side(resources, processes, *there)
+    return replace(resources, gpu=gpu), lambda: most
+
+
+def _tuner(driver: Driver, resources: Resources, epochs: int, cluster: Cluster) -> tune.Tuner:
+    training, wanted = driver.training, bundles(resources)
+    trainable = partial(train_trial, training=training, origin=cluster.origin)
     return tune.Tuner(
-        tune.with_resources(partial(train_trial, training=training), wanted),
+        tune.with_resources(trainable, wanted),
         tune_config=tune.TuneConfig(
             search_alg=driver,
             scheduler=early_stopping(driver.study.space.search.stopping, training, epochs),
             num_samples=-1,
-            max_concurrent_trials=concurrent,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
             name="trials",
-            storage_path=str(folder),
-            stop=Check(driver),
+            storage_path=str(cluster.folder),
+            stop=Check(driver, cluster.origin.settle),
             callbacks=[Workers(driver)],
             failure_config=tune.FailureConfig(max_failures=0),
             verbose=0,

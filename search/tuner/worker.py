@@ -14,11 +14,14 @@ from search.errors import TaskError
 from search.records import Key, Point, Run, run_from_json, to_json
 from search.training.candidate import Job, Training, prepare, train_candidate, training_for
 from search.training.checkpoints import Paused
+from search.tuner.parallel import train_across
+from search.tuner.shipping import Origin
 
 
-def train_trial(config: dict[str, Any], training: Training) -> None:
+def train_trial(config: dict[str, Any], training: Training, origin: Origin) -> None:
     """One trial, in a worker's process."""
     sent, began = 0, time.perf_counter()
+    origin.settle()
 
     def send(message: dict[str, Any], **metrics: float) -> None:
         nonlocal sent
@@ -42,15 +45,20 @@ def train_trial(config: dict[str, Any], training: Training) -> None:
 
     finished = tuple(run_from_json(run) for run in json.loads(config["runs"]))
     seeds, rate, budget, task, rates = json.loads(config["again"])
+    task = origin.task(task, training.folder)
     gated, again = not config["baseline"], (tuple(seeds), rate, budget, task, tuple(rates))
     own = config["checkpoints"], config["promoted"]
     job = Job(config["expression"], gated, finished, *again, *own)
+    training = origin.here(training)
     if config["alone"]:
         training = replace(training, at_once=1)
     try:
         prepare(training_for(training, job))  # no candidate is to blame for what this takes
         send({"begun": True})
-        outcome = train_candidate(training, job, on_run, on_epoch, say, on_rung)
+        if training.workers > 1:
+            outcome = train_across(training, job, origin, on_run, on_epoch)
+        else:
+            outcome = train_candidate(training, job, on_run, on_epoch, say, on_rung)
     except Paused:
         send({"paused": True})
         return

@@ -50,7 +50,10 @@ def test_a_status_beside_a_driver_in_the_middle_of_writing(
     study.begin(running.number)
     study.add_run(running.number, run())
     folder = watched(study)
-    with claimed(folder), closing(sqlite3.connect(study.path, isolation_level=None)) as writer:
+    with (
+        claimed(folder),
+        closing(sqlite3.connect(str(study.place), isolation_level=None)) as writer,
+    ):
         writer.execute("BEGIN EXCLUSIVE")
         writer.execute("update trials set state = 'FAIL'")  # seen by nobody yet
         said = told(folder, capsys)
@@ -109,7 +112,7 @@ def test_every_decision_has_a_line(make_space: MakeSpace):
             trained(study, launch)
     study.close()
     opened(study.space)
-    log = read_log(study.path.parent)
+    log = read_log(Path(str(study.place)).parent)
     assert all(datetime.fromisoformat(line["time"]).tzinfo for line in log)
     assert [line["what"] for line in (log[0], log[-1])] == ["opened", "resumed"]
     kinds = {line["what"] for line in log}

@@ -146,13 +146,13 @@ def test_results_that_are_removed_while_it_runs_end_the_search(tmp_path: Path):
 def test_a_database_that_another_process_keeps_is_told(make_space: MakeSpace):  # noqa: F811
     study: Study = opened(make_space())
     launch = launched(study)
-    with closing(sqlite3.connect(study.path, isolation_level=None)) as other:
+    with closing(sqlite3.connect(str(study.place), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StudyError) as caught, study.storage_errors():
             study.add_run(launch.number, run())
         other.execute("ROLLBACK")
     assert str(caught.value) == (
-        f"{study.path}: cannot be used: database is locked; another process keeps it; expected"
+        f"{study.place}: cannot be used: database is locked; another process keeps it; expected"
         " that to end"
     )
     study.add_run(launch.number, run())
