@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -18,15 +19,30 @@ from search.tuner.parallel import train_across
 from search.tuner.shipping import Origin
 
 
+class Ended(BaseException):
+    """Ray ends the trial: it leaves by SystemExit out of a report, which must not be taken for a
+    `sys.exit` of the task, as the next report would wait for ever."""
+
+
 def train_trial(config: dict[str, Any], training: Training, origin: Origin) -> None:
     """One trial, in a worker's process."""
+    try:
+        _train(config, training, origin)
+    except Ended:
+        sys.exit(0)
+
+
+def _train(config: dict[str, Any], training: Training, origin: Origin) -> None:
     sent, began = 0, time.perf_counter()
     origin.settle()
 
     def send(message: dict[str, Any], **metrics: float) -> None:
         nonlocal sent
         sent += 1
-        tune.report({"number": sent, "message": json.dumps(message), **metrics})
+        try:
+            tune.report({"number": sent, "message": json.dumps(message), **metrics})
+        except SystemExit:
+            raise Ended from None
 
     def on_run(run: Run) -> None:
         send({"run": to_json(run)})
