@@ -577,6 +577,7 @@ SIZES = {
     "core_units": Count(12 * 24 * 25 * (1 + 12 * 24 * 25), 0),
     "fashion": Count(192, 4),
     "gated": Count(192, 4),
+    "gated_table": Count(560, 0),
     "golu_paper": None,
 }
 
