@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
-from search.space import Grammar, parse_grammar
-
 DEEP = {
     "F": ["x * G", "x * G * SCALE", "(1 - b) * x * G + b * x where b = 0 per layer"],
     "G": ["gompertz(ARG)", "sigmoid(ARG)", "(1 + 2 * k) * G - k where k = 0 per layer", "G * G"],
@@ -25,8 +21,3 @@ FINITE = {
     "ARG": ["s * x where s in {0.5, 1, 2, 4}", "s * x + t where s in {0.5, 1, 2}, t in {-1, 1}"],
 }
 OURS = ("evolution", "behaviour")
-
-
-@pytest.fixture
-def deep() -> Grammar:
-    return parse_grammar(DEEP, 5)

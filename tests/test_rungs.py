@@ -29,6 +29,8 @@ from search.training.sweep import (
 )
 from tests.rungs_cases import EPOCHS, GRID, LOST, RATES, point, start, swept
 
+EPS = 2.0**-23  # of float32
+
 
 def ends(runs: tuple[Run, ...]) -> dict[float, tuple[str, int]]:
     """State and steps by rate, which are those of all its seeds."""
@@ -199,7 +201,11 @@ def test_those_that_stay_are_as_without_halving():
         train_candidate(training(grid=grid, at_once=10), job, runs.append)
         curves.append({(r.learning_rate, r.seed): r.curve for r in runs})
     for key, curve in curves[0].items():
-        assert curve == curves[1][key][: len(curve)]
+        for own, other in zip(curve, curves[1][key], strict=False):
+            # The blocks of a product depend on how many members share it: round-off, no more.
+            assert (own.step, own.score) == (other.step, other.score)
+            assert own.loss == pytest.approx(other.loss, rel=own.step * EPS)
+            assert own.train_loss == pytest.approx(other.train_loss, rel=own.step * EPS)
 
 
 def test_finalists_are_never_halved():

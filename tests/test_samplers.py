@@ -23,7 +23,13 @@ from search.samplers.derivations import below, crossed, drawn, expansions, mutat
 from search.samplers.features import behaviour
 from search.samplers.history import Outcome, Past
 from search.space import Grammar, parse_grammar
-from tests.sampler_cases import FINITE, OURS
+from tests.sampler_cases import DEEP, FINITE, OURS
+
+
+@pytest.fixture
+def deep() -> Grammar:
+    return parse_grammar(DEEP, 5)
+
 
 # --- derivations ----------------------------------------------------------------------------------
 
