@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from search.samplers.derivations import drawn
+from search.samplers.derivations import Choices, drawn
 from search.samplers.features import BLOCKS, GROUPS, Behaviour, behaviour
+from search.samplers.surrogate import Points, together
 from search.space.grammar import Candidate, Grammar
 
 Array = NDArray[np.floating[Any]]
@@ -24,6 +26,8 @@ WHOLE = 2_000
 """Derivations of a finite space that is taken whole: 0.7 ms each, once."""
 FIRST, BLOCK, WINDOW = 384, 16, 96
 """Candidates of the first block and of the others, and how many of those there are."""
+HASHED = 128
+"""Places that chosen numbers are hashed to."""
 AXES = 12
 """Principal components that are kept of every group of features."""
 
@@ -80,8 +84,7 @@ class Members:
     """Candidates and where they stand."""
 
     candidates: tuple[Candidate, ...]
-    points: Array
-    """(groups, n, axes)"""
+    points: Points
     counts: Array
     """(n, counted): what the cost follows from."""
 
@@ -90,8 +93,22 @@ def joined(parts: Iterable[Members]) -> Members:
     """All of them together."""
     parts = tuple(parts)
     candidates = tuple(c for part in parts for c in part.candidates)
-    points = np.concatenate([part.points for part in parts], axis=1)
+    points = together([part.points for part in parts])
     return Members(candidates, points, np.concatenate([part.counts for part in parts]))
+
+
+def chosen_numbers(choices: Choices) -> Array:
+    """(hashed,), of length 1: its product with another's is the share of the numbers that both
+    chose at the same path, 1 where neither chose any.
+
+    Numbers of a range are never equal by chance; two derivations have them in common where one is
+    a variation of the other.
+    """
+    chosen = [f"{path} {value!r}" for path, value in choices.items() if isinstance(value, float)]
+    found = np.zeros(HASHED)
+    for each in chosen or ["none"]:
+        found[crc32(each.encode()) % HASHED] += 1.0
+    return found / np.linalg.norm(found)
 
 
 class Pool:
@@ -124,9 +141,12 @@ class Pool:
         }
         return joined(self._blocks.values())
 
-    def points(self, behaviours: Sequence[Behaviour]) -> Array:
-        """(groups, n, axes)"""
-        return np.stack([axes.project(behaviours) for axes in self.axes])
+    def points(self, derived: Sequence[tuple[Choices, Behaviour]]) -> Points:
+        """Of derivations and what they do."""
+        behaviours = [each for _, each in derived]
+        axes = np.stack([axes.project(behaviours) for axes in self.axes])
+        numbers = np.array([chosen_numbers(choices) for choices, _ in derived])
+        return Points(axes, numbers.reshape(len(derived), HASHED))
 
     def members(self, candidates: Sequence[Candidate]) -> Members:
         """Candidates with finite behaviour; the others would fail a gate."""
@@ -134,5 +154,5 @@ class Pool:
         kept = [(c, b) for c, b in pairs if b.finite]
         behaviours = [b for _, b in kept]
         counts = np.array([b.blocks[BLOCKS.index("counts")] for b in behaviours], dtype=np.float64)
-        points = self.points(behaviours)
+        points = self.points([(c.choices, b) for c, b in kept])
         return Members(tuple(c for c, _ in kept), points, counts.reshape(len(kept), -1))
