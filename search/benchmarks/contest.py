@@ -61,7 +61,8 @@ def check(samplers: Sequence[str], seeds: int, conditions: Conditions) -> None:
         if name not in SAMPLERS
     ]
     numbers = {"--seeds": seeds, "--trials": conditions.trials, "--parallel": conditions.parallel}
-    for option, number in {**numbers, "--seen": conditions.seen}.items():
+    numbers |= {"--seen": conditions.seen, "--finalists": conditions.finalists}
+    for option, number in numbers.items():
         if number < 1:
             problems.append(f"{option}: got {number}; expected a whole number ≥ 1")
     if problems:

@@ -28,7 +28,8 @@ def _block(contest: Contest) -> str:
         f" {contest.seeds} searches by {conditions.trials} trials{at_a_time}; they see"
         f" {conditions.seen} seeds"
         f" (rank correlation with the truth {contest.reliability_seen:.2f}; halves of the table's"
-        f" seeds {contest.reliability:.3f})",
+        f" seeds {contest.reliability:.3f}); regret is of the best of {conditions.finalists}"
+        " finalists",
         f"{'sampler':<11}{'trials to the top':>25}{'to random':>22}{'to tpe':>22}"
         f"{f'regret at {conditions.trials}':>28}{'refused':>9}{'s/trial':>9}",
     ]

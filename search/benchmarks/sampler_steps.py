@@ -58,6 +58,9 @@ def _replay_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trials", type=int, default=200, help="budget of a search")
     parser.add_argument("--parallel", type=int, default=1, help="trials that run at a time")
     parser.add_argument("--seen", type=int, default=2, help="of the table's seeds, by a search")
+    parser.add_argument(
+        "--finalists", type=int, default=3, help="best by what was seen; other seeds compare them"
+    )
     parser.add_argument("--space", type=Path, help="refuse tables of another space than this")
     parser.add_argument("--workers", type=int, help="processes; default: all cores")
     parser.add_argument("-o", "--output", type=Path, help="folder for replay.json and replay.png")
@@ -73,7 +76,7 @@ def replay(options: argparse.Namespace) -> None:
         options.tables,
         options.samplers or contest.USUAL,
         options.seeds,
-        contest.Conditions(options.trials, options.parallel, options.seen),
+        contest.Conditions(options.trials, options.parallel, options.seen, options.finalists),
         options.workers or available_cpus(),
         load_space(options.space) if options.space else None,
         partial(print, file=sys.stderr, flush=True),

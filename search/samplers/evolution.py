@@ -34,8 +34,13 @@ MORE = 8
 
 
 def evolution_sampler(asking: Asking) -> BaseSampler:
-    """For a budget of 40 trials a population of 20 and tournaments of 5."""
-    population = max(8, min(100, asking.trials // 2))
+    """For a budget of 60 trials a population of all of them and tournaments of 10.
+
+    With half of them and a quarter of those, searches by 60 trials took 40, 26 and 20 to the top of
+    digits, fashion and extrapolation; with this 38, 16 and 23 (medians of 24). A search that is
+    shorter than a population is old has no use for ageing.
+    """
+    population = max(8, min(100, asking.trials))
     evolution = Evolution(asking.rules, asking.seed, population, startup(asking.trials))
     return WholeSampler(evolution, History(asking.rules), asking.seed)
 
@@ -52,8 +57,8 @@ class Evolution:
 
     @property
     def tournament(self) -> int:
-        """A quarter of the population, as in the paper."""
-        return max(2, self.population // 4)
+        """A quarter of the population, as in the paper, and 10 at most."""
+        return max(2, min(10, self.population // 4))
 
     def propose(self, number: int, past: Sequence[Past]) -> Proposed | None:
         """A child that no trial has had, or None while there is no population."""
