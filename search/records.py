@@ -137,6 +137,31 @@ class Trial:
     their seeds are fresh, their score is the mean over the seeds on the test split."""
 
 
+def ended_run(
+    key: Key,
+    state: RunState,
+    reason: str,
+    curve: Sequence[Point],
+    steps: int,
+    seconds: float,
+    test: float | None = None,
+) -> Run:
+    """A run that ends so; of a complete one, its last point and `test` are what it is worth."""
+    last = curve[-1] if state == "complete" else None
+    return Run(
+        learning_rate=key[0],
+        seed=key[1],
+        state=state,
+        reason=reason,
+        score=last.score if last else None,
+        loss=last.loss if last else None,
+        test=test if last else None,
+        curve=tuple(curve),
+        steps=steps,
+        seconds=seconds,
+    )
+
+
 def unfinished(
     curves: Mapping[Key, Sequence[Point]], finished: Iterable[Run], reason: str
 ) -> list[Run]:

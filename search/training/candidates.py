@@ -22,6 +22,7 @@ from search.language.parser import parse
 from search.records import Run
 from search.tasks.task import longer
 from search.training.alike import makers, shared_programs
+from search.training.batched.memory import in_batches
 from search.training.candidate import (
     Job,
     Outcome,
@@ -31,7 +32,6 @@ from search.training.candidate import (
     prepare,
     train_candidate,
 )
-from search.training.memory import in_batches
 from search.training.prepared import Prepared, error_line
 from search.training.sweep import Course, sweep_abreast
 from search.training.ways import batch_of

@@ -23,11 +23,11 @@ from search.activation import Activation
 from search.environment import environment
 from search.records import Key, Run
 from search.tasks.task import Split, find_task, recipe_with
-from search.training.batched import run_together
+from search.training.batched import BatchingError, run_together
+from search.training.batched.memory import out_of_memory
 from search.training.candidate import Prepared, Training, prepare
 from search.training.choice import Choice, read_choice, write_choice
 from search.training.loop import run_epochs
-from search.training.memory import out_of_memory
 from search.training.side_by_side import (
     Load,
     Room,
@@ -36,7 +36,6 @@ from search.training.side_by_side import (
     ways_on_cpu,
     ways_on_gpu,
 )
-from search.training.stacked import BatchingError
 from search.training.sweep import Grid, drain
 
 PROBE = 40

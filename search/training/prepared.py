@@ -24,7 +24,8 @@ from search.tasks.task import (
     splits_to,
 )
 from search.training.constant import constant_loss
-from search.training.loop import count_steps, initial_model
+from search.training.epochs import count_steps, full_batches
+from search.training.loop import initial_model
 from search.training.optimizers import activations_of
 from search.training.shards import ALONE, Shards
 
@@ -53,7 +54,7 @@ class Prepared:
     @property
     def epochs(self) -> int:
         """Epochs of one run, the last of which `max_steps` may cut."""
-        return -(-self.steps // max(1, len(self.splits.train.targets) // self.recipe.batch_size))
+        return -(-self.steps // full_batches(len(self.splits.train.targets), self.recipe))
 
 
 @lru_cache(maxsize=1)

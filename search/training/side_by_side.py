@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 
 from search.records import Key
-from search.training.memory import out_of_memory
+from search.training.batched.memory import out_of_memory
 from search.training.prepared import Prepared
 
 ROUNDS = 3

@@ -8,12 +8,11 @@ from typing import Any
 
 from search.records import Key, Member, Point, Run
 from search.tasks.task import MakeActivation, Recipe
-from search.training.batched import of_one, run_members
+from search.training.batched import BatchingError, of_one, run_members
+from search.training.batched.memory import in_batches
 from search.training.checkpoints import Checkpoints, Keeping
 from search.training.loop import run_epochs
-from search.training.memory import in_batches
 from search.training.prepared import Prepared
-from search.training.stacked import BatchingError
 from search.training.sweep import (
     AllTogether,
     Epochs,
@@ -63,7 +62,7 @@ def start_run(
         seed=seed,
         device=prepared.device,
         testing=prepared.testing,
-        stream=kept.run(rate, seed) if kept else None,
+        checkpoint=kept.run(rate, seed) if kept else None,
         shards=prepared.shards,
     )
 
@@ -116,7 +115,7 @@ def batch_of(
             members=members,
             device=prepared.device,
             testing=prepared.testing,
-            stream=kept.batch(members) if kept else None,
+            checkpoint=kept.batch(members) if kept else None,
         )
 
     return together
