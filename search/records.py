@@ -101,7 +101,7 @@ class Trial:
     """The grammar's choices by path, as Optuna's parameters."""
     runs: tuple[Run, ...] = ()
     score: float | None = None
-    """Mean over seeds at the best learning rate (see `search.training.sweep.best_rate`)."""
+    """Mean over seeds at the best learning rate (see `search.training.rates.best_rate`)."""
     best_rate: float | None = None
     cost: float | None = None
     """Seconds of a training step relative to the same model with ReLU, measured side by side."""

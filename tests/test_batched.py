@@ -28,7 +28,7 @@ from search.tasks.text import TASK as TEXT
 from search.training.batched import run_together
 from search.training.candidate import Job, train_candidate
 from search.training.planner import Choice, plan_batching, planned
-from search.training.sweep import Grid
+from search.training.rates import Grid
 from tests.batched_cases import (
     CLOSE,
     GATED,

@@ -29,7 +29,7 @@ from search.training.batched.stacked import stack_models
 from search.training.candidate import Job, Outcome, Training, train_candidate
 from search.training.candidates import MOST, groups_of, train_candidates
 from search.training.loop import initial_model
-from search.training.sweep import Grid
+from search.training.rates import Grid
 from tests.batched_cases import CLOSE, OWN, digits, distance, plain, settings, training
 
 HERE = Path(__file__).parent

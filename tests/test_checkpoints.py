@@ -31,7 +31,8 @@ from search.training.checkpoints import (
     tidy,
 )
 from search.training.loop import run_epochs
-from search.training.sweep import Grid, drain
+from search.training.rates import Grid
+from search.training.sweep import drain
 
 TOY = find_task("toy_task.py", Path(__file__).parent)
 KEYS = ((0.01, 0), (0.03, 0), (0.03, 7))

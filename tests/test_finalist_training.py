@@ -15,7 +15,7 @@ from search.training.candidate import (
     Training,
     train_candidate,
 )
-from search.training.sweep import Grid
+from search.training.rates import Grid
 from tests.rings import ROOT, write
 
 

@@ -24,8 +24,8 @@ from search.training.batched import BatchingError, run_together
 from search.training.candidate import Job, Outcome, Training, train_candidate, training_of
 from search.training.loop import train
 from search.training.planner import planned
+from search.training.rates import Grid
 from search.training.shards import ALONE, Shards
-from search.training.sweep import Grid
 from search.tuner.capacity import Node, most_at_once, part_of
 from search.tuner.parallel import bundles
 from tests import toy_task

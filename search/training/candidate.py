@@ -35,21 +35,14 @@ from search.tasks.task import (
 )
 from search.training.checkpoints import Checkpoints, Keeping, Paused
 from search.training.climbing import OnRung, at_rungs
+from search.training.course import OnEpoch
 from search.training.gate import gate_in_training, worth_a_gate
 from search.training.prepared import Prepared, error_line, parameters_of, prepared_task
+from search.training.rates import Grid, best_rate, mean_scores, why_diverged
 from search.training.rungs import steps_spared
 from search.training.shards import ALONE, Shards
 from search.training.step_cost import StepCost, measure_step_cost
-from search.training.sweep import (
-    Grid,
-    OnEpoch,
-    Together,
-    best_rate,
-    drain,
-    mean_scores,
-    sweep,
-    why_diverged,
-)
+from search.training.sweep import Together, drain, sweep
 from search.training.ways import checkpoints_of, start_run, together_or_plainly
 
 

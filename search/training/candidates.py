@@ -32,8 +32,9 @@ from search.training.candidate import (
     prepare,
     train_candidate,
 )
+from search.training.course import Course
 from search.training.prepared import Prepared, error_line
-from search.training.sweep import Course, sweep_abreast
+from search.training.sweep import sweep_abreast
 from search.training.ways import batch_of
 
 MOST = 8

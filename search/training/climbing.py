@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from search.records import Key, Point
 from search.training.checkpoints import Checkpoints, Paused
-from search.training.sweep import OnEpoch
+from search.training.course import OnEpoch
 
 OnRung = Callable[[int, float], None]
 """`on_rung(epoch, value)`: a candidate has reached a rung."""

@@ -28,6 +28,7 @@ from search.training.batched.memory import out_of_memory
 from search.training.candidate import Prepared, Training, prepare
 from search.training.choice import Choice, read_choice, write_choice
 from search.training.loop import run_epochs
+from search.training.rates import Grid
 from search.training.side_by_side import (
     Load,
     Room,
@@ -36,7 +37,7 @@ from search.training.side_by_side import (
     ways_on_cpu,
     ways_on_gpu,
 )
-from search.training.sweep import Grid, drain
+from search.training.sweep import drain
 
 PROBE = 40
 """Steps of a timed run, at most; the first pays for allocation, and all ways pay it."""

@@ -13,14 +13,7 @@ from search.training.batched.memory import in_batches
 from search.training.checkpoints import Checkpoints, Keeping
 from search.training.loop import run_epochs
 from search.training.prepared import Prepared
-from search.training.sweep import (
-    AllTogether,
-    Epochs,
-    SharedEpochs,
-    Together,
-    in_step,
-    one_by_one,
-)
+from search.training.sweep import AllTogether, Epochs, SharedEpochs, Together, in_step, one_by_one
 
 
 def checkpoints_of(

@@ -37,8 +37,8 @@ from search.training.candidate import (
     train_candidate,
     training_for,
 )
+from search.training.course import OnEpoch
 from search.training.shards import Shards
-from search.training.sweep import OnEpoch
 from search.tuner.capacity import part_of
 from search.tuner.shipping import Origin
 
