@@ -21,7 +21,7 @@ from search.tasks.task import (
     recipe_with,
 )
 from search.training.batched import run_together
-from search.training.candidate import Training
+from search.training.job import Training
 from search.training.loop import run_epochs
 from search.training.rates import Grid
 from search.training.sweep import drain

@@ -14,7 +14,8 @@ from search.records import Run
 from search.tasks.digits import TASK as DIGITS
 from search.tasks.task import MakeActivation, Recipe, Splits, Task
 from search.training.batched import BatchingError
-from search.training.candidate import Job, train_candidate
+from search.training.candidate import train_candidate
+from search.training.job import Job
 from search.training.planner import planned
 from tests.batched_cases import KEYS, OWN, digits, settings, silu, together, training
 

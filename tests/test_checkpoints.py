@@ -20,7 +20,7 @@ from search.records import Run
 from search.tasks.digits import TASK as DIGITS
 from search.tasks.task import Recipe, Split, Splits, Task, find_task, options_with
 from search.training.batched import run_together
-from search.training.candidate import Job, Training, train_candidate
+from search.training.candidate import train_candidate
 from search.training.checkpoints import (
     Checkpoints,
     Directory,
@@ -30,6 +30,7 @@ from search.training.checkpoints import (
     ask_to_pause,
     tidy,
 )
+from search.training.job import Job, Training
 from search.training.loop import run_epochs
 from search.training.rates import Grid
 from search.training.sweep import drain

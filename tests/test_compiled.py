@@ -19,8 +19,8 @@ from search.tasks.task import MakeActivation, Recipe, Splits, Task, recipe_with
 from search.training.batched import run_together
 from search.training.batched.batch import Batch
 from search.training.batched.compiled import CompileError, traced
-from search.training.candidate import training_of
 from search.training.cuda_graph import Recorded
+from search.training.from_space import training_of
 from search.training.loop import run_epochs
 from search.training.sweep import drain
 from tests.test_batched import CASES, CLOSE, TOY, digits, settings

@@ -10,7 +10,8 @@ import torch
 
 from search.records import Member, Point, Run, SharedEpoch
 from search.training.batched.memory import halving, in_batches, out_of_memory
-from search.training.candidate import Job, train_candidate
+from search.training.candidate import train_candidate
+from search.training.job import Job
 from search.training.sweep import SharedEpochs
 from tests.batched_cases import training
 from tests.rungs_cases import EPOCHS, RATES, start

@@ -17,7 +17,8 @@ from search.space.settings import Halving
 from search.space.space import load_space
 from search.statistics import spared_share, summarize_rates
 from search.summary import notes
-from search.training.candidate import Job, Training, train_candidate
+from search.training.candidate import train_candidate
+from search.training.job import Job, Training
 from search.training.rates import Grid, best_rate, mean_scores, why_diverged
 from search.training.rungs import leaving, rungs_of, steps_spared
 from search.training.sweep import sweep

@@ -253,7 +253,7 @@ def measure(
 def prepared_case(name: str, device: str) -> Any:
     """The case as the trainings take it, with random data."""
     from search.tasks.task import splits_to
-    from search.training.candidate import Prepared
+    from search.training.prepared import Prepared
 
     case = CASES[name]
     task = TASKS[case.task]

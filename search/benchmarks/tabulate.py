@@ -51,14 +51,10 @@ from search.space.grammar import Candidate
 from search.space.settings import Space
 from search.stopping import SIGNALS, Stopped, stop_signals
 from search.tasks.task import Recipe, find_task
-from search.training.candidate import (
-    Job,
-    Outcome,
-    Training,
-    prepare,
-    train_candidate,
-    training_of,
-)
+from search.training.candidate import train_candidate
+from search.training.from_space import training_of
+from search.training.job import Job, Outcome, Training
+from search.training.prepared import prepare
 
 LARGEST = 20_000
 """The most derivations of a space that is tabulated."""

@@ -38,3 +38,14 @@ def at_rungs(
             raise Paused(f"at the rung of epoch {epoch}")
 
     return told
+
+
+def before_last(on_epoch: OnEpoch | None, steps: int) -> OnEpoch:
+    """`on_epoch` without the last epoch: a scheduler has nothing left to stop there, and must not
+    take a trained candidate for a stopped one."""
+
+    def told(epoch: int, value: float, points: Mapping[Key, Point]) -> None:
+        if on_epoch is not None and all(point.step < steps for point in points.values()):
+            on_epoch(epoch, value, points)
+
+    return told

@@ -25,9 +25,10 @@ from search.records import Key, Run
 from search.tasks.task import Split, find_task, recipe_with
 from search.training.batched import BatchingError, run_together
 from search.training.batched.memory import out_of_memory
-from search.training.candidate import Prepared, Training, prepare
 from search.training.choice import Choice, read_choice, write_choice
+from search.training.job import Training
 from search.training.loop import run_epochs
+from search.training.prepared import Prepared, prepare
 from search.training.rates import Grid
 from search.training.side_by_side import (
     Load,

@@ -24,9 +24,7 @@ def torchvision_names() -> list[str]:
         from torchvision import models
     except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
         words = " ".join(str(error).split())
-        raise TaskError(
-            f"options.model: torchvision cannot be imported ({words})"
-        ) from error
+        raise TaskError(f"options.model: torchvision cannot be imported ({words})") from error
     return models.list_models(module=models)
 
 
