@@ -39,6 +39,7 @@ from search.benchmarks.table import (
 )
 from search.environment import environment
 from search.errors import SpaceError, StudyError
+from search.failures import refuse_alike
 from search.kernels.abreast import forms_abreast
 from search.kernels.formula import compile_batch
 from search.language.fingerprint import fingerprint
@@ -60,8 +61,6 @@ LARGEST = 20_000
 """The most derivations of a space that is tabulated."""
 CHUNK = 32
 """Candidates compiled together (25 ms each; alone 150) and then trained."""
-ALIKE = 3
-"""So many failures with one reason, and nothing that worked, end it: the task is wrong."""
 EVERY = 15.0
 """Seconds between two lines about the progress."""
 
@@ -315,9 +314,6 @@ def _states(rows: Iterable[Row]) -> str:
 
 
 def _refuse_failures(rows: Collection[Row]) -> None:
-    failed = [row for row in rows if row.state == "failed"]
-    if len(failed) < ALIKE or any(row.state in ("complete", "diverged") for row in rows):
-        return
-    reason, times = Counter(row.reason for row in failed).most_common(1)[0]
-    if times >= ALIKE:
-        raise StudyError(f"the first {times} functions failed alike: {reason}")
+    if not any(row.state in ("complete", "diverged") for row in rows):
+        failed = (row.reason for row in rows if row.state == "failed")
+        refuse_alike(failed, "functions")

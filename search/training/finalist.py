@@ -35,9 +35,7 @@ def train_again(work: Work, on_run: Callable[[Run], None]) -> Outcome:
 
 def _outcome(work: Work, runs: Sequence[Run], rate: float) -> Outcome:
     scores = [run.test for run in runs if run.test is not None]
-    if (
-        work.job.rates
-    ):  # cells of a heatmap, of which nothing is claimed: their mean stands for them
+    if work.job.rates:  # cells of a heatmap: nothing is claimed of them but their mean
         score = fmean(scores) if scores else None
         return work.ended("complete" if scores else "diverged", score=score, best_rate=rate)
     if len(scores) < len(runs):
