@@ -37,7 +37,9 @@ from search.benchmarks.tabulate import (
 )
 from search.errors import SpaceError, StudyError
 from search.space.space import load_space
-from search.training.candidate import Job, task_of, train_candidate, training_of
+from search.training.candidate import train_candidate
+from search.training.from_space import task_of, training_of
+from search.training.job import Job
 from tests.table_cases import known_table
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -37,6 +37,7 @@ from search.benchmarks.table import (
 )
 from search.environment import environment
 from search.errors import SpaceError, StudyError
+from search.failures import refuse_alike
 from search.kernels.abreast import forms_abreast
 from search.kernels.formula import compile_batch
 from search.language.fingerprint import fingerprint
@@ -49,21 +50,15 @@ from search.space.grammar import Candidate
 from search.space.settings import Space
 from search.stopping import SIGNALS, Stopped, stop_signals
 from search.tasks.task import Recipe, find_task
-from search.training.candidate import (
-    Job,
-    Outcome,
-    Training,
-    prepare,
-    training_of,
-)
 from search.training.candidates import groups_of, train_candidates
+from search.training.from_space import training_of
+from search.training.job import Job, Outcome, Training
+from search.training.prepared import prepare
 
 LARGEST = 20_000
 """The most derivations of a space that is tabulated."""
 CHUNK = 32
 """Candidates compiled together (25 ms each; alone 150) and then trained."""
-ALIKE = 3
-"""So many failures with one reason, and nothing that worked, end it: the task is wrong."""
 EVERY = 15.0
 """Seconds between two lines about the progress."""
 
@@ -355,9 +350,6 @@ def _states(rows: Iterable[Row]) -> str:
 
 
 def _refuse_failures(rows: Collection[Row]) -> None:
-    failed = [row for row in rows if row.state == "failed"]
-    if len(failed) < ALIKE or any(row.state in ("complete", "diverged") for row in rows):
-        return
-    reason, times = Counter(row.reason for row in failed).most_common(1)[0]
-    if times >= ALIKE:
-        raise StudyError(f"the first {times} functions failed alike: {reason}")
+    if not any(row.state in ("complete", "diverged") for row in rows):
+        failed = (row.reason for row in rows if row.state == "failed")
+        refuse_alike(failed, "functions")

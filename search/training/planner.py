@@ -23,11 +23,13 @@ from search.activation import Activation
 from search.environment import environment
 from search.records import Key, Run
 from search.tasks.task import Split, find_task, recipe_with
-from search.training.batched import run_together
-from search.training.candidate import Prepared, Training, prepare
+from search.training.batched import BatchingError, run_together
+from search.training.batched.memory import out_of_memory
 from search.training.choice import Choice, read_choice, write_choice
+from search.training.job import Training
 from search.training.loop import run_epochs
-from search.training.memory import out_of_memory
+from search.training.prepared import Prepared, prepare
+from search.training.rates import Grid
 from search.training.side_by_side import (
     LEAST,
     Load,
@@ -38,8 +40,7 @@ from search.training.side_by_side import (
     ways_on_cpu,
     ways_on_gpu,
 )
-from search.training.stacked import BatchingError
-from search.training.sweep import Grid, drain
+from search.training.sweep import drain
 
 PROBE = 40
 """Steps of a timed run, at most; the first pays for allocation, and all ways pay it."""

@@ -19,7 +19,7 @@ from typing import TypeVar
 import torch
 
 from search.records import Key
-from search.training.memory import out_of_memory
+from search.training.batched.memory import out_of_memory
 from search.training.prepared import Prepared
 
 ROUNDS = 3
