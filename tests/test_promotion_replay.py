@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from search.benchmarks.promotion_replay import Replayed, quality_lost, replay_promotion
+from search.benchmarks.promotion_table import described, spared
+from search.benchmarks.replay import Conditions, Ground
+from search.benchmarks.table import Table
 from search.promotion import rung_epochs
 from search.space.settings import Promotion
+from tests.table_cases import known_table
 
 HALVES = Promotion(first=0.25, eta=2)  # of 8 epochs: rungs at 2 and 4
 
@@ -61,3 +66,22 @@ def test_a_run_too_short_for_rungs_is_trained_whole():
     found = replay_promotion(values, HALVES, [0, 1])
     assert found == Replayed(2, 2, (0, 1)) and found.spared == 0
     assert quality_lost(values, Replayed(0, 2, ()), [0, 1]) == math.inf
+
+
+def test_on_a_table_whose_rungs_rank_as_its_ends_do_half_is_spared_and_nothing_lost():
+    made = known_table(np.random.default_rng(5).permutation(60) / 60.0)
+    rows = [
+        replace(r, scores=r.scores.repeat(8, -1), losses=r.losses.repeat(8, -1)) for r in made.rows
+    ]
+    ground = Ground(Table(replace(made.header, checkpoints=tuple(range(1, 9))), tuple(rows)))
+    found = spared(ground, Conditions(40), 5, Promotion())
+    assert found.rungs == (2, 4)
+    assert found.lost.value == 0.0 and found.same == 1.0
+    assert 0.3 < found.share.low <= found.share.value <= found.share.high < 0.65
+
+
+def test_a_table_of_single_checkpoints_spares_nothing_and_says_why():
+    ground = Ground(known_table(np.arange(60) / 60.0))
+    found = spared(ground, Conditions(40), 3, Promotion())
+    assert found.rungs == () and found.share.value == found.lost.value == 0.0
+    assert "too few checkpoints" in described(found, Conditions(40), Promotion(), "loss")

@@ -140,6 +140,20 @@ def test_a_search_sees_the_mean_of_few_seeds_and_regret_is_of_all():
     np.testing.assert_allclose(ground.truth, truth.max() - truth, atol=1e-12)
 
 
+def test_finalists_are_told_apart_by_seeds_that_the_search_did_not_see():
+    """Every function trained: one finalist is the luckiest, of all of them the truth decides."""
+    ground = Ground(known_table(TRUTH, noise=0.2))
+    regrets = [
+        np.mean(
+            [replay(ground, "random", s, Conditions(60, finalists=k)).regrets[-1] for s in range(6)]
+        )
+        for k in (1, 10)
+    ]
+    assert regrets[1] < regrets[0]
+    sees_all = Conditions(60, seen=8)
+    np.testing.assert_array_equal(ground.fresh(sees_all, 0), ground.seen(sees_all, 0)[0])
+
+
 # --- many searches -------------------------------------------------------------------------------
 
 

@@ -86,6 +86,13 @@ class Ground:
         part = self.scores[:, :, self._seeds(seed)[: conditions.seen]]
         return values(part, self.header), best_rates(part.mean(-1), self.header)
 
+    def seen_curves(self, conditions: Conditions, seed: int) -> NDArray[np.float64]:
+        """(functions, checkpoints): what such a search sees after each of them, at the best rate
+        there."""
+        part = self.table.curves[:, :, self._seeds(seed)[: conditions.seen]]
+        columns = [values(part[..., k], self.header) for k in range(part.shape[-1])]
+        return np.stack(columns, axis=-1)
+
     def fresh(self, conditions: Conditions, seed: int) -> NDArray[Any]:
         """(functions,): the mean over the seeds that such a search does not see, at the rate that
         is best by those it sees; NaN where it diverges there. What is seen, where it sees all."""

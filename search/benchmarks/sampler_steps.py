@@ -61,6 +61,9 @@ def _replay_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--finalists", type=int, default=3, help="best by what was seen; other seeds compare them"
     )
+    parser.add_argument(
+        "--promotion", action="store_true", help="say what promotion of candidates would spare"
+    )
     parser.add_argument("--space", type=Path, help="refuse tables of another space than this")
     parser.add_argument("--workers", type=int, help="processes; default: all cores")
     parser.add_argument("-o", "--output", type=Path, help="folder for replay.json and replay.png")
@@ -82,8 +85,24 @@ def replay(options: argparse.Namespace) -> None:
         partial(print, file=sys.stderr, flush=True),
     )
     print(replay_table.table(found))
+    if options.promotion:
+        _promotion(options)
     for line in replay_table.write(found, options.output) if options.output else ():
         print(line, file=sys.stderr)
+
+
+def _promotion(options: argparse.Namespace) -> None:
+    """What promotion with its default rungs spares: a line a table."""
+    from search.benchmarks import contest
+    from search.benchmarks.promotion_table import described, spared
+    from search.space.settings import Promotion
+
+    conditions = contest.Conditions(options.trials, options.parallel, options.seen)
+    for path in options.tables:
+        ground, promotion = contest.ground(path), Promotion()
+        found = spared(ground, conditions, options.seeds, promotion)
+        said = described(found, conditions, promotion, ground.header.objective)
+        print(f"{path.name}: {said}")
 
 
 Step = tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]]
