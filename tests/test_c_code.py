@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from search.benchmarks.goals import TYPES
 from search.kernels.c_build import find_compiler
 from search.kernels.c_code import render, split_stages
 from search.kernels.c_fusion import fuse
@@ -15,7 +16,7 @@ from search.kernels.c_rendering import CRendering
 from search.kernels.formula import Formula, compile_batch, load_formula
 from search.kernels.operators import apply_formula
 from search.kernels.program import lower
-from search.language.catalog import CATALOG
+from search.language.catalog import CATALOG, read_activation
 from search.language.expression import Expression
 from search.language.parser import parse
 from tests.cases import CASES, expression, has_statistics
@@ -192,10 +193,10 @@ def test_empty_and_zero_dimensional(text: str, shape: tuple[int, ...]):
 
 
 @pytest.mark.parametrize("dtype", SIXTEEN)
-@pytest.mark.parametrize("name", POINTWISE)
+@pytest.mark.parametrize("name", [*POINTWISE, *TYPES])
 def test_every_16_bit_input(name: str, dtype: torch.dtype):
     """All 65,536 values, forward and slope: one rounding of float64, or 2e-7 of x in a tail."""
-    e = CATALOG[name].expression
+    e = read_activation(TYPES.get(name, name))
     formula = load(e)
     x = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
     inputs = [x, torch.ones_like(x)][: len(e.inputs)]
@@ -299,7 +300,7 @@ def test_arctan_and_arcsin_together_are_one_angle(c: float, dtype: torch.dtype):
     steepness = (1 - (c * inputs[0]) ** 2).clamp_min(1e-4).rsqrt()
     away = ((c * inputs[0]).abs() - 1).abs() > 1e-3
     off = [(a - b).abs() for a, b in zip(got, wanted, strict=True)]
-    assert (off[0] <= 4 * eps * bx.clamp_max(1.0) * steepness)[away].all()
+    assert (off[0] <= 8 * eps * bx.clamp_max(1.0) * steepness)[away].all()
     assert (off[1] <= 8 * eps * (wanted[1].abs() + 1) * steepness**2)[away].all()
 
 

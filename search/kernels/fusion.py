@@ -53,9 +53,8 @@ def join_angles(node: Node, root: Callable[[Node], Node]) -> Node:
     not appear; b outside [-1, 1] has no root and gives NaN as before.
     """
     match node:
-        case (
-            Call("add", (Call("arctan", (a,)), Call("arcsin", (b,))))
-            | Call("add", (Call("arcsin", (b,)), Call("arctan", (a,))))
+        case Call("add", (Call("arctan", (a,)), Call("arcsin", (b,)))) | Call(
+            "add", (Call("arcsin", (b,)), Call("arctan", (a,)))
         ):
             a, r = Call("clip", (a, Number(-_FAR.value), _FAR)), root(b)
             x = Call("sub", (r, Call("mul", (a, b))))
