@@ -18,12 +18,7 @@ from search.errors import SpaceError
 from search.records import Run
 from search.space.space import load_space
 from search.tasks.digits import TASK as DIGITS
-from search.tasks.task import (
-    MakeActivation,
-    Recipe,
-    Splits,
-    Task,
-)
+from search.tasks.task import MakeActivation, Recipe, Splits, Task
 from search.tasks.text import TASK as TEXT
 from search.training.batched import run_together
 from search.training.candidate import train_candidate

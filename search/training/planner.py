@@ -30,14 +30,7 @@ from search.training.job import Training
 from search.training.loop import run_epochs
 from search.training.prepared import Prepared, prepare
 from search.training.rates import Grid
-from search.training.side_by_side import (
-    Load,
-    Room,
-    fastest,
-    time_ways,
-    ways_on_cpu,
-    ways_on_gpu,
-)
+from search.training.side_by_side import Load, Room, fastest, time_ways, ways_on_cpu, ways_on_gpu
 from search.training.sweep import drain
 
 PROBE = 40

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from test_study import MakeSpace, baselines_trained, launched, make_space, opened, run, trained
 from test_tuner import search, space
 
 from search.database import existing_database
@@ -21,8 +20,7 @@ from search.status import main
 from search.study import Study
 from search.training.from_space import task_of
 from search.watching import lines, status_of
-
-__all__ = ["make_space"]
+from tests.study_cases import MakeSpace, baselines_trained, launched, opened, run, trained
 
 
 def watched(study: Study) -> Path:
