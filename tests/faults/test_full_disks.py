@@ -59,7 +59,7 @@ def test_a_full_disk_stops_the_search_in_one_line_and_it_goes_on(
     path = write(disk, epochs=1)
     folder = disk / "results" / "rings"
     with pytest.raises(SystemExit), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("search.session.write_report", _no_report)
+        patch.setattr("search.driver.write_report", _no_report)
         main(words(path))
     before = ended(folder)
     assert sum(t.state == "complete" for t in before.values()) == 4
@@ -69,7 +69,7 @@ def test_a_full_disk_stops_the_search_in_one_line_and_it_goes_on(
     assert str(folder) in line and ("full" in line or "No space left" in line)
     filler.unlink()
     with pytest.raises(SystemExit), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("search.session.write_report", _no_report)
+        patch.setattr("search.driver.write_report", _no_report)
         main(words(path, "--trials", "4"))
     after = ended(folder)
     assert {number: after[number] for number in before} == before
