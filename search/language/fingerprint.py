@@ -24,7 +24,6 @@ from search.language.expression import Expression
 from search.language.simplify import fold_fixed
 
 _PRECISION = 1e-9
-_LARGEST = 1023.0  # exponent of a power of two in float64
 _CHEBYSHEV = 257
 _TAILS = (-100.0, -40.0, -20.0, -12.0, 12.0, 20.0, 40.0, 100.0)
 # The Chebyshev points beside 0 are 0.1 away: JumpReLU's threshold of 0.001 lies between them. Not 0
@@ -90,10 +89,9 @@ def _rounded(values: NDArray[np.float64], shape: tuple[int, ...]) -> bytes:
     """The values to 1e-9, relative above 1 and absolute below; -0, nan and inf made unique."""
     values = np.broadcast_to(values, shape)
     finite = np.where(np.isfinite(values), values, 0.0)
-    exponents = np.ceil(np.log2(np.maximum(np.abs(finite), 1.0)))
-    scale = np.exp2(np.minimum(exponents, _LARGEST))
-    with np.errstate(over="ignore"):  # from 1e299 on only the sign is left
-        # Shifted, so that short decimals and powers of two lie well inside a step, not on its edge.
+    # Shifted, so that short decimals and powers of two lie well inside a step and not on its edge.
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond 1e299 all values are alike
+        scale = np.exp2(np.ceil(np.log2(np.maximum(np.abs(finite), 1.0))))
         rounded = np.floor(finite / (scale * _PRECISION) + 0.637) * scale + 0.0
     kinds = np.where(np.isnan(values), 2.0, np.where(np.isinf(values), np.sign(values), 0.0))
     return rounded.tobytes() + kinds.tobytes()

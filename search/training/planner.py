@@ -30,12 +30,21 @@ from search.training.job import Training
 from search.training.loop import run_epochs
 from search.training.prepared import Prepared, prepare
 from search.training.rates import Grid
-from search.training.side_by_side import Load, Room, fastest, time_ways, ways_on_cpu, ways_on_gpu
+from search.training.side_by_side import (
+    LEAST,
+    Load,
+    Room,
+    fastest,
+    promising,
+    time_ways,
+    ways_on_cpu,
+    ways_on_gpu,
+)
 from search.training.sweep import drain
 
 PROBE = 40
 """Steps of a timed run, at most; the first pays for allocation, and all ways pay it."""
-PATIENCE = 0.25
+PATIENCE = 0.6
 """Seconds that a timed batch should take; long steps make its runs shorter."""
 ROUNDS = 3
 TYPICAL = "x * sigmoid(b * x) where b = 1 per layer"
@@ -45,13 +54,13 @@ TYPICAL = "x * sigmoid(b * x) where b = 1 per layer"
 def plan_batching(prepared: Prepared, grid: Grid) -> Choice:
     """The fastest way to train the grid's runs on this device, measured now."""
     runs = runs_of(grid)
-    sizes = sorted({len(runs), -(-len(runs) // 2)} - {1})
-    if not sizes:
+    sizes = sorted({len(runs), -(-len(runs) // 2), 1})
+    if len(sizes) < 2:
         return Choice(1, reason="a sweep is a single run")
     speeds: dict[int, list[float]] = {}
     steps = _steps(prepared, runs)
     for _ in range(ROUNDS):
-        for size in (1, *sizes):
+        for size in sizes:
             try:
                 speed = timed(prepared, runs[:size], steps)
             except BatchingError as error:
@@ -59,9 +68,13 @@ def plan_batching(prepared: Prepared, grid: Grid) -> Choice:
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error) or size == 1:
                     raise
-                sizes = [s for s in sizes if s < size] or [-(-size // 2)]
+                speeds.pop(size, None)
+                smaller = {s for s in sizes if s < size}
+                sizes = sorted(smaller if smaller - {1} else {1, -(-size // 2)})
                 break
             speeds.setdefault(size, []).append(speed)
+        good = promising(speeds)
+        sizes = [size for size in sizes if size in good or size not in speeds]
     medians = tuple((size, statistics.median(found)) for size, found in sorted(speeds.items()))
     return Choice(max(medians, key=lambda pair: pair[1])[0], medians)
 
@@ -74,7 +87,7 @@ def runs_of(grid: Grid) -> list[Key]:
 def _steps(prepared: Prepared, runs: Sequence[Key]) -> int:
     """Steps with which the largest batch takes about PATIENCE seconds."""
     speed = timed(prepared, runs[:1], 3)
-    return max(3, min(PROBE, int(PATIENCE * speed / len(runs))))
+    return max(LEAST, min(PROBE, int(PATIENCE * speed / len(runs))))
 
 
 def timed(prepared: Prepared, keys: Sequence[Key], steps: int, compile: str = "off") -> float:
