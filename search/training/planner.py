@@ -31,11 +31,12 @@ from search.training.loop import run_epochs
 from search.training.prepared import Prepared, prepare
 from search.training.rates import Grid
 from search.training.side_by_side import (
-    LEAST,
+    ENOUGH,
     Load,
     Room,
     fastest,
     promising,
+    steps_for,
     time_ways,
     ways_on_cpu,
     ways_on_gpu,
@@ -58,7 +59,7 @@ def plan_batching(prepared: Prepared, grid: Grid) -> Choice:
     if len(sizes) < 2:
         return Choice(1, reason="a sweep is a single run")
     speeds: dict[int, list[float]] = {}
-    steps = _steps(prepared, runs)
+    began, steps = time.perf_counter(), _steps(prepared, runs)
     for _ in range(ROUNDS):
         for size in sizes:
             try:
@@ -73,6 +74,8 @@ def plan_batching(prepared: Prepared, grid: Grid) -> Choice:
                 sizes = sorted(smaller if smaller - {1} else {1, -(-size // 2)})
                 break
             speeds.setdefault(size, []).append(speed)
+        if time.perf_counter() - began > ENOUGH:
+            break
         good = promising(speeds)
         sizes = [size for size in sizes if size in good or size not in speeds]
     medians = tuple((size, statistics.median(found)) for size, found in sorted(speeds.items()))
@@ -86,8 +89,8 @@ def runs_of(grid: Grid) -> list[Key]:
 
 def _steps(prepared: Prepared, runs: Sequence[Key]) -> int:
     """Steps with which the largest batch takes about PATIENCE seconds."""
-    speed = timed(prepared, runs[:1], 3)
-    return max(LEAST, min(PROBE, int(PATIENCE * speed / len(runs))))
+    speed = timed(prepared, runs[:1], 2)
+    return min(PROBE, steps_for(PATIENCE, speed / len(runs)))
 
 
 def timed(prepared: Prepared, keys: Sequence[Key], steps: int, compile: str = "off") -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -25,9 +26,12 @@ from search.training.prepared import Prepared
 ROUNDS = 3
 PATIENCE = 1.0
 """Seconds that a timed way should take at least; its processes overlap but for their ends."""
-LEAST = 6
-"""Steps of a timed run, at least. A large batch's first step takes twice as long, for its memory:
-of ten small CNNs 3 steps measured 73 model-steps/s, 10 measured 100, and the loop 83 with any."""
+LEAST, LONGEST = 6, 3.0
+"""Steps of a timed run, at least, unless they take longer than so many seconds; two in any case. A
+large batch's first step takes twice as long, for its memory: of ten small CNNs 3 steps measured 73
+model-steps/s, 10 measured 100, and the loop 83 with any."""
+ENOUGH = 60.0
+"""Seconds after which no further round begins: steps of seconds are noisy by little."""
 HOPELESS = 0.7
 """Ways of less than this share of the best one's speed are not timed again."""
 KEPT = 0.9
@@ -131,6 +135,15 @@ def promising(speeds: Mapping[W, Sequence[float]]) -> list[W]:
     return [way for way in medians if medians[way] >= HOPELESS * best]
 
 
+def steps_for(patience: float, speed: float) -> int:
+    """Steps of a timed run that should take `patience` seconds, at `speed` steps a second.
+
+    >>> steps_for(1.0, 50.0), steps_for(1.0, 4.0), steps_for(1.0, 1.0), steps_for(1.0, 0.2)
+    (50, 6, 3, 2)
+    """
+    return max(2, min(LEAST, int(LONGEST * speed)), int(patience * speed))
+
+
 def time_ways(
     load: Load, ways: Sequence[Way], keys: Sequence[Key]
 ) -> tuple[tuple[Way, float], ...]:
@@ -140,7 +153,7 @@ def time_ways(
     """
     context = multiprocessing.get_context("spawn")
     found: dict[Way, list[float]] = {}
-    left = list(ways)
+    left, began = list(ways), time.perf_counter()
     try:
         with ExitStack() as stack:
             pools = [
@@ -158,11 +171,13 @@ def time_ways(
                         left.remove(way)
                         found.pop(way, None)
                         continue
-                    steps.setdefault(way, max(LEAST, int(PATIENCE * min(speeds) / way.at_once)))
+                    steps.setdefault(way, steps_for(PATIENCE, min(speeds) / way.at_once))
                     if turn:  # the first loads, compiles and allocates
                         found.setdefault(way, []).append(sum(speeds))
                 if turn:
                     left = promising({way: found[way] for way in left})
+                if turn and time.perf_counter() - began > ENOUGH:
+                    break
     except BrokenProcessPool:
         return ()
     return tuple((way, statistics.median(speeds)) for way, speeds in found.items())
