@@ -131,6 +131,10 @@ def count_settings(inputs: int, own_seed: int) -> Outcomes:
     return outcomes
 
 
+WORK = 10.0
+"""Seconds of a command: `show` integrates, whatever the formula."""
+
+
 def count_commands(inputs: int, own_seed: int) -> Outcomes:
     """A command line of garbage ends with 2 and printable lines, or does its work."""
     outcomes = Outcomes()
@@ -141,7 +145,7 @@ def count_commands(inputs: int, own_seed: int) -> Outcomes:
 
         def one(command: Command) -> None:
             arguments = prepared(command, place)
-            outcomes.of(lambda: ran(command.module, arguments), "works")
+            outcomes.of(lambda: ran(command.module, arguments), WORK, "works")
 
         one(Command("show", "x * sigmoid(x)"))
         tried(commands(), inputs, own_seed, one)

@@ -42,10 +42,12 @@ class Outcomes:
         """Of the inputs."""
         return sum(self.counts.values())
 
-    def of(self, read: Callable[[], object], watching: Watching = "reads") -> object:
+    def of(
+        self, read: Callable[[], object], seconds: float = SECONDS, watching: Watching = "reads"
+    ) -> object:
         """What `read` gives, or None where it refuses."""
         try:
-            with bounded(watching=watching):
+            with bounded(seconds, watching):
                 found = read()
         except SearchError as error:
             told(error.problems)
