@@ -101,7 +101,7 @@ def open_database(folder: Path, space: Space, maximize: bool, fresh: bool = Fals
             for each in (name, name + SUFFIX)
         )
         for study in (search, baselines):
-            found = [direction.name.lower() for direction in study.directions]
+            found = directions_of(study)
             if found != wanted:
                 raise StudyError(f"{place}: begun with directions {found}; expected {wanted}")
         if "definition" not in search.user_attrs:
@@ -233,6 +233,7 @@ def launched(number: int, candidate: Mapping[str, Any]) -> Trial:
         task=candidate.get("task", ""),
         seeds=tuple(candidate.get("seeds", ())),
         rates=tuple(candidate.get("rates", ())),
+        sources=tuple(candidate.get("sources", ())),
     )
 
 
@@ -267,8 +268,13 @@ def record_number(baselines: bool, number: int) -> int:
 
 def study_name(space: Space) -> str:
     """The name and a hash of what identifies the study."""
-    text = json.dumps(space.definition(), sort_keys=True)
-    return f"{space.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return definition_name(space.definition())
+
+
+def definition_name(definition: Mapping[str, Any]) -> str:
+    """`study_name` of the space with this definition."""
+    text = json.dumps(definition, sort_keys=True)
+    return f"{definition['name']}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def directions(objectives: tuple[str, ...], maximize: bool) -> list[Direction]:
@@ -278,6 +284,11 @@ def directions(objectives: tuple[str, ...], maximize: bool) -> list[Direction]:
     ['maximize', 'minimize']
     """
     return ["maximize" if each == "score" and maximize else "minimize" for each in objectives]
+
+
+def directions_of(study: optuna.Study) -> list[Direction]:
+    """Optuna's directions of a study that there is."""
+    return ["maximize" if each.name == "MAXIMIZE" else "minimize" for each in study.directions]
 
 
 def checked(trial: Trial, objectives: Sequence[str]) -> Trial:
