@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_study import MakeSpace, baselines_trained, launched, make_space, run, trained
+from test_study import RANGE, TOY, YAML, baselines_trained, launched, run, trained
 
 from search.decisions import read_log
 from search.errors import StudyError
+from search.language.parser import parse
 from search.records import Run
 from search.results import claimed, session_recorded
 from search.run import main
@@ -18,8 +20,6 @@ from search.space.settings import Space
 from search.space.space import load_space
 from search.study import Study, open_study, read_trials
 from search.training.candidate import task_of
-
-__all__ = ["make_space"]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -42,23 +42,49 @@ def with_runs(study: Study, text: str, *runs: Run, **outcome: object) -> int:
     return launch.number
 
 
-@pytest.fixture
-def two(make_space: MakeSpace, tmp_path: Path) -> list[Path]:
-    """Two studies that share the baselines and sin(x), which they extended differently."""
-    first, second = tmp_path / "a", tmp_path / "b"
-    space = make_space(trials=3, more=", objectives: [score]")
-    study = begun(space, first)
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two studies that share the baselines and sin(x), which they extended differently; `a` has
+    trained finalists with the fresh seeds 2 and 3, `b` with 4 too."""
+    place = tmp_path_factory.mktemp("built")
+    file = place / "space.yaml"
+    values = {"scaled": RANGE, "sampler": "random", "trials": 3, "more": ""}
+    file.write_text(YAML.format(task=TOY, **values), encoding="utf-8")
+    study = begun(load_space(file, ["finalists={k: 2, seeds: 2}", "seeds=[0]"]), place / "a")
     baselines_trained(study)
     with_runs(study, "sin(x)", run(0.1, 0, 0.7), score=0.7)
-    with_runs(study, "x * sigmoid(x)" if False else "x * gompertz(x)", run(0.1, 0, 0.9), score=0.9)
+    with_runs(study, "x * gompertz(x)", run(0.1, 0, 0.9), score=0.9)
+    finalists_trained(study, 0.5)
     study.close()
-    other = load_space(space.source, ["search.seed=11", "name=toy"])
-    study = begun(other, second)
+    more = ["finalists={k: 1, seeds: 3}", "seeds=[0]", "search.seed=11"]
+    study = begun(load_space(file, more), place / "b")
     baselines_trained(study)
     with_runs(study, "sin(x)", run(0.1, 0, 0.72), run(1.0, 0, 0.8), score=0.8, best_rate=1.0)
     with_runs(study, "x * gompertz(x) + 0.1 * x", run(0.1, 0, 0.6), score=0.6)
+    finalists_trained(study, 0.5)
     study.close()
-    return [first, second]
+    return place
+
+
+@pytest.fixture
+def two(built: Path, tmp_path: Path) -> list[Path]:
+    """The two, to be changed."""
+    return [Path(shutil.copytree(built / name, tmp_path / name)) for name in ("a", "b")]
+
+
+def finalists_trained(study: Study, test: float) -> None:
+    """Enter the finalists and let each find `test` with every seed."""
+    study.enter_finalists()
+    while launch := study.next_waiting():
+        assert launch.rate is not None
+        for seed in launch.seeds:
+            study.add_run(launch.number, replace(run(launch.rate, seed), test=test))
+        study.finish(launch.number, state="complete", score=test, best_rate=launch.rate)
+
+
+def opened_again(folder: Path, built: Path, *settings: str) -> Study:
+    space = load_space(built / "space.yaml", ["seeds=[0]", *settings])
+    return open_study(folder, space, maximize=True)
 
 
 def merged(folders: list[Path], output: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -75,10 +101,11 @@ def test_runs_are_joined_by_function_and_nothing_is_lost(
     two: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     told = merged(two, tmp_path / "ab", capsys)
-    assert told[0] == (
-        f"sin(x): 1 of 1 runs differ, by up to 0.02: those of {two[0]}/1 are kept, not of {two[1]}/1"
+    kept = f"those of {two[0]}/1 are kept, not of {two[1]}/1"
+    assert told[0] == f"sin(x): 1 of 1 runs differ, by up to 0.02: {kept}"
+    assert told[2].startswith(
+        f"{tmp_path}/ab: 2 studies, 3 functions in several of them; 11 trials"
     )
-    assert told[1].startswith(f"{tmp_path}/ab: 2 studies, 3 functions in several of them; 5 trials")
     trials = read_trials(tmp_path / "ab")
     assert Counter(t.origin for t in trials) == {"baseline": 2, "search": 3}
     found = {t.expression: t for t in trials}
@@ -96,6 +123,33 @@ def test_runs_are_joined_by_function_and_nothing_is_lost(
     assert [each["folder"] for each in line["of"]] == [str(folder) for folder in two]
 
 
+def test_finalists_are_joined_by_seed_and_only_of_the_rate_that_is_the_best(
+    two: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    told = merged(two, tmp_path / "ab", capsys)
+    now = "frozen at its best rate 0.1, and it is 1.0 now: left out"
+    assert told[1].endswith(f": a finalist of sin(x) was {now}")
+    trials = {t.name or t.expression: t for t in read_trials(tmp_path / "ab")}
+    seeds = {
+        name: sorted(run.seed for final in trial.finals for run in final.runs)
+        for name, trial in trials.items()
+    }
+    assert seeds == {
+        "relu": [1, 2, 3],
+        "silu": [1, 2, 3],
+        "sin(x)": [1, 2, 3],
+        "x * gompertz(x)": [1, 2],
+        next(name for name in seeds if name.endswith("0.1 * x")): [],
+    }
+    for name, trial in trials.items():
+        assert {final.best_rate for final in trial.finals} <= {trial.best_rate}, name
+        assert all(final.sources and final.score == 0.5 for final in trial.finals), name
+    study = open_study(tmp_path / "ab", load_space(tmp_path / "ab" / "space.yaml"), maximize=True)
+    study.enter_finalists()
+    assert study.next_waiting() is None, "none of k = 2 with two seeds is missing"
+    study.close()
+
+
 def test_a_merged_study_goes_on(
     two: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -107,8 +161,8 @@ def test_a_merged_study_goes_on(
     study = open_study(tmp_path / "ab", space, maximize=True)
     assert study.trained() == 3 and not study.is_complete()
     assert study.next_waiting() is None, "the baselines are there"
-    trained(study, launched(study), 0.95)
-    trained(study, launched(study), 0.96)
+    trained(study, launched(study), 0.3)
+    trained(study, launched(study), 0.4)
     assert study.is_complete()
     study.close()
     assert main(["--check", str(tmp_path / "ab")]) == 0
@@ -130,10 +184,9 @@ def test_status_and_report_of_a_merged_study(
 
 
 def test_what_has_not_ended_goes_on_with_its_runs(
-    two: list[Path], make_space: MakeSpace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    two: list[Path], built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    space = make_space(trials=3, more=", objectives: [score]")
-    study = open_study(two[0], space, maximize=True)
+    study = opened_again(two[0], built)
     launch = launched(study, "x * sigmoid(x) + 0.1 * x")
     study.begin(launch.number)
     study.add_run(launch.number, run())
@@ -147,17 +200,15 @@ def test_what_has_not_ended_goes_on_with_its_runs(
 
 
 def test_refusals_and_duplicates_are_kept_and_point_to_the_right_trial(
-    two: list[Path], make_space: MakeSpace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    two: list[Path], built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    space = make_space(trials=3, more=", objectives: [score]")
-    study = open_study(two[1], load_space(space.source, ["search.seed=11"]), maximize=True)
-    assert space.grammar is not None
-    from search.language.parser import parse
-
-    choices = space.grammar.find(parse("sin(x)"))
+    study = opened_again(two[1], built, "search.seed=11")
+    grammar = study.space.grammar
+    assert grammar is not None
+    choices = grammar.find(parse("sin(x)"))
     assert choices is not None
     study.refuse(study.propose_choices(choices, "test"), "duplicate", "the same", 1)
-    other = space.grammar.find(parse("x * gompertz(x)"))
+    other = grammar.find(parse("x * gompertz(x)"))
     assert other is not None
     study.refuse(study.propose_choices(other, "test"), "rejected", "bounded: too steep")
     study.close()
@@ -177,7 +228,7 @@ def test_refusals_and_duplicates_are_kept_and_point_to_the_right_trial(
 @pytest.mark.parametrize(
     "change, key",
     [
-        ("seeds=[0]", "seeds"),
+        ("seeds=[0, 1]", "seeds"),
         ("learning_rate.grid=[0.1, 1.0]", "learning_rate.grid"),
         ("recipe.epochs=3", "recipe.epochs"),
         ("baselines=[relu]", "baselines"),
@@ -187,10 +238,9 @@ def test_refusals_and_duplicates_are_kept_and_point_to_the_right_trial(
     ],
 )
 def test_another_space_is_refused_with_the_first_key_that_differs(
-    change: str, key: str, two: list[Path], make_space: MakeSpace, tmp_path: Path
+    change: str, key: str, two: list[Path], built: Path, tmp_path: Path
 ):
-    space = make_space(trials=3, more=", objectives: [score]")
-    begun(load_space(space.source, [change]), tmp_path / "c").close()
+    begun(load_space(built / "space.yaml", ["seeds=[0]", change]), tmp_path / "c").close()
     with pytest.raises(StudyError) as caught:
         main(["--merge", str(two[0]), str(tmp_path / "c"), "-o", str(tmp_path / "ac")])
     (line,) = caught.value.problems
@@ -236,4 +286,4 @@ def test_three_studies_and_a_merged_one(
     assert [(t.expression, t.score, t.runs) for t in again] == [
         (t.expression, t.score, t.runs) for t in before
     ]
-    assert any("3 studies, 5 functions in several of them; 5 trials" in line for line in told)
+    assert any("3 studies, 5 functions in several of them; 11 trials" in line for line in told)
