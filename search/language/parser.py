@@ -94,7 +94,7 @@ def parse(text: str, place: str = "formula") -> Expression:
         raise ExpressionError(f"{place}: the formula does not use its input x")
     for part in (body, penalty):
         _refuse_constant_statistics(part, place)
-        _refuse_overflow(part, place)
+        refuse_overflow(part, place)
     return expression
 
 
@@ -107,7 +107,7 @@ def _refuse_constant_statistics(node: Node | None, place: str) -> None:
             raise ExpressionError(f"{place}: '{shortened(str(part))}' is no statistic: it has no x")
 
 
-def _refuse_overflow(node: Node | None, place: str) -> None:
+def refuse_overflow(node: Node | None, place: str) -> None:
     """A constant part of a formula must be a finite number: no `9**9**9**9`, no `1/0`."""
     from search.language.evaluate import evaluate
 

@@ -23,6 +23,7 @@ from search.language.parser import (
     parse_constant,
     parse_declaration,
     parse_node,
+    refuse_overflow,
     split_where,
 )
 from search.space.document import Place, Problems, shown
@@ -138,6 +139,8 @@ def read_alternative(text: str, here: str, known: Sequence[str]) -> Alternative:
         parse_node(body_text, {*names, *occurrences}, here)  # told with the text as written
         children, body = _read_body(body_text, names, here)
         penalty = parse_node(penalty_text, {*names, *once}, here) if penalty_text else None
+        for part in (body, penalty):
+            refuse_overflow(part, here)
     except ExpressionError as error:
         raise ExpressionError(*dict.fromkeys((*problems, *error.problems))) from None
     if problems:

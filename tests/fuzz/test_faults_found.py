@@ -94,6 +94,12 @@ def test_a_thousand_rules_and_a_thousand_formulas_are_read_within_their_second(t
     assert all("never ends" in line for line in caught.value.problems)
 
 
+@pytest.mark.parametrize("text", ["x + arcsin(arcsin(1))", "x * 9**9**9", "G penalty 1/0"])
+def test_a_rule_has_finite_constants_as_any_formula_has(text: str, tmp_path: Path):
+    with pytest.raises(SpaceError, match="expected a finite number"):
+        loaded(tmp_path, f"{HEAD}activation:\n  F: ['{text}', G]\n  G: x\n")
+
+
 def test_values_near_the_end_of_float64_warn_of_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
