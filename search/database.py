@@ -315,6 +315,22 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return list(unified_diff(before, after, "the study", "the space", lineterm="", n=1))
 
 
+def differences(
+    here: Mapping[str, Any], there: Mapping[str, Any], within: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Every key with two values, in the order of the first: the deepest that holds a value.
+
+    >>> list(differences({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}}))
+    [('b.c', 2, 3)]
+    """
+    for key in dict.fromkeys([*here, *there]):
+        a, b = here.get(key), there.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from differences(a, b, f"{within}{key}.")
+        elif a != b:
+            yield f"{within}{key}", a, b
+
+
 def _name_there(folder: Path, place: Place, space: Space, storage: BaseStorage, fresh: bool) -> str:
     """The name of the space's study in its database.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,15 @@ import yaml
 
 from search.audit import Entry, entries_of, problems
 from search.claiming import in_use
-from search.database import Direction, directions_of, existing_database, launched, recorded, runs_of
+from search.database import (
+    Direction,
+    differences,
+    directions_of,
+    existing_database,
+    launched,
+    recorded,
+    runs_of,
+)
 from search.errors import StudyError, shown
 from search.joining import Kept
 from search.salvage import BESIDE
@@ -128,19 +136,3 @@ def refuse_another_space(first: Source, other: Source) -> None:
             raise StudyError(f"{told}: {values}; expected studies of one space")
     if first.directions != other.directions:
         raise StudyError(f"{other.folder}: its directions are {other.directions}")
-
-
-def differences(
-    here: Mapping[str, Any], there: Mapping[str, Any], within: str = ""
-) -> Iterator[tuple[str, Any, Any]]:
-    """Every key with two values, in the order of the first: the deepest that holds a value.
-
-    >>> list(differences({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}}))
-    [('b.c', 2, 3)]
-    """
-    for key in dict.fromkeys([*here, *there]):
-        a, b = here.get(key), there.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            yield from differences(a, b, f"{within}{key}.")
-        elif a != b:
-            yield f"{within}{key}", a, b
