@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial
 from search.errors import shortened
 from search.finalists import Entered
 from search.records import Run, Trial
-from search.training.sweep import best_rate, mean_scores
+from search.training.rates import best_rate, mean_scores
 
 FURTHEST = ("complete", "pruned", "diverged", "rejected", "failed", "running", "duplicate")
 """Which record is kept of one function: the first of these states, then that of the first study."""

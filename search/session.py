@@ -26,9 +26,9 @@ from search.storage import has_study
 from search.study import Study, open_study, read_trials
 from search.summary import print_summary
 from search.tasks.task import Task, recipe_with
-from search.training.candidate import task_of, training_of
 from search.training.checkpoints import Keeping
 from search.training.choice import CHOICE
+from search.training.from_space import task_of, training_of
 from search.training.planner import measured, planned
 
 

@@ -21,9 +21,10 @@ from search.tasks.task import (
     recipe_with,
 )
 from search.training.batched import run_together
-from search.training.candidate import Training
+from search.training.job import Training
 from search.training.loop import run_epochs
-from search.training.sweep import Grid, drain
+from search.training.rates import Grid
+from search.training.sweep import drain
 
 HERE = Path(__file__).parent
 CLOSE = 64 * torch.finfo(torch.float32).eps

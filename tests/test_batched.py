@@ -26,9 +26,10 @@ from search.tasks.task import (
 )
 from search.tasks.text import TASK as TEXT
 from search.training.batched import run_together
-from search.training.candidate import Job, train_candidate
+from search.training.candidate import train_candidate
+from search.training.job import Job
 from search.training.planner import Choice, plan_batching, planned
-from search.training.sweep import Grid
+from search.training.rates import Grid
 from tests.batched_cases import (
     CLOSE,
     GATED,
@@ -290,7 +291,7 @@ def test_all_forms_of_a_formula_compile_in_one_library():
 
 
 def test_a_sweep_of_one_run_is_not_batched():
-    from search.training.candidate import prepare
+    from search.training.prepared import prepare
 
     made = training(grid=Grid((0.1,), 0.1, (0,)))
     assert plan_batching(prepare(made), made.grid) == Choice(1, (), "a sweep is a single run")

@@ -20,7 +20,7 @@ from search.records import Run
 from search.tasks.digits import TASK as DIGITS
 from search.tasks.task import Recipe, Split, Splits, Task, find_task, options_with
 from search.training.batched import run_together
-from search.training.candidate import Job, Training, train_candidate
+from search.training.candidate import train_candidate
 from search.training.checkpoints import (
     Checkpoints,
     Directory,
@@ -30,8 +30,10 @@ from search.training.checkpoints import (
     ask_to_pause,
     tidy,
 )
+from search.training.job import Job, Training
 from search.training.loop import run_epochs
-from search.training.sweep import Grid, drain
+from search.training.rates import Grid
+from search.training.sweep import drain
 
 TOY = find_task("toy_task.py", Path(__file__).parent)
 KEYS = ((0.01, 0), (0.03, 0), (0.03, 7))
@@ -170,13 +172,13 @@ def test_a_plain_run_goes_on_from_any_checkpoint_bit_by_bit(case: str, tmp_path:
     steps, _ = len(calls), calls.clear()
     assert whole.state == "complete" and whole.test is not None
     every = Every(tmp_path)
-    assert same(drain(run(stream=kept(every, tmp_path, steps=2).run(0.03, 3))), whole)
+    assert same(drain(run(checkpoint=kept(every, tmp_path, steps=2).run(0.03, 3))), whole)
     cuts = list(every.each())
     assert len(cuts) == steps // 2 + 1  # the last is what came of it
     for number, cut in enumerate(cuts):
         calls.clear()
         points: list[object] = []
-        stream = run(stream=kept(cut, tmp_path).run(0.03, 3))
+        stream = run(checkpoint=kept(cut, tmp_path).run(0.03, 3))
         try:
             while True:
                 points.append(next(stream))
@@ -206,13 +208,13 @@ def test_a_batch_goes_on_from_any_checkpoint_bit_by_bit(case: str, tmp_path: Pat
     assert {whole[key].state for key in KEYS} == {"complete"}
     every = Every(tmp_path)
     members = [(0, *key) for key in keys]
-    list(run(keys=keys, stream=kept(every, tmp_path, steps=3).batch(members)))
+    list(run(keys=keys, checkpoint=kept(every, tmp_path, steps=3).batch(members)))
     cuts = list(every.each())
     assert len(cuts) == whole[KEYS[0]].steps // 3 + 1
     for cut in cuts:
         trial = kept(cut, tmp_path)
         assert [sorted(part) for part in trial.begun(members)] == [sorted(members)]
-        again = list(run(keys=keys, stream=trial.batch(members)))
+        again = list(run(keys=keys, checkpoint=trial.batch(members)))
         assert [epoch.points for epoch in again] == [epoch.points for epoch in epochs]
         for one, other in zip(again, epochs, strict=True):
             assert len(one.ended) == len(other.ended)
@@ -233,12 +235,12 @@ def test_a_batch_goes_on_with_what_is_asked_of_it(tmp_path: Path):
     whole = {(r.learning_rate, r.seed): r for epoch in run(keys=KEYS) for r in epoch.ended}
     every = Every(tmp_path)
     members = [(0, *key) for key in KEYS]
-    list(run(keys=KEYS, stream=kept(every, tmp_path, steps=7).batch(members)))
+    list(run(keys=KEYS, checkpoint=kept(every, tmp_path, steps=7).batch(members)))
     left = [members[2], (0, 0.1, 5)]
     for cut in every.each():
         trial = kept(cut, tmp_path)
         assert trial.begun(left) == [[members[2]]]
-        epochs = run(keys=[KEYS[2]], stream=trial.batch([members[2]]))
+        epochs = run(keys=[KEYS[2]], checkpoint=trial.batch([members[2]]))
         (found,) = [r for epoch in epochs for r in epoch.ended]
         assert same(found, whole[KEYS[2]])
 
@@ -343,10 +345,10 @@ def test_a_model_that_has_changed_is_trained_from_the_start(tmp_path: Path):
     splits = TOY.load(None)
     run = partial(run_epochs, TOY, splits, nn.ReLU, **shared)
     every = Every(tmp_path)
-    drain(run(options={"width": 16}, stream=kept(every, tmp_path, steps=9).run(0.1, 0)))
+    drain(run(options={"width": 16}, checkpoint=kept(every, tmp_path, steps=9).run(0.1, 0)))
     lines: list[str] = []
     first = next(every.each())
-    again = drain(run(options={"width": 8}, stream=kept(first, tmp_path, lines).run(0.1, 0)))
+    again = drain(run(options={"width": 8}, checkpoint=kept(first, tmp_path, lines).run(0.1, 0)))
     assert same(again, drain(run(options={"width": 8})))
     assert lines == [
         "checkpoint run_0.1_0: it is of another model; training begins anew",
@@ -370,7 +372,7 @@ def test_a_full_disk_is_said_once(tmp_path: Path):
     trial = kept(Full(tmp_path), tmp_path, lines, steps=2)
     shared: dict[str, Any] = {"recipe": Recipe(batch_size=32, epochs=2), "options": {"width": 4}}
     run = partial(run_epochs, TOY, TOY.load(None), nn.ReLU, learning_rate=0.1, seed=0, **shared)
-    assert same(drain(run(stream=trial.run(0.1, 0))), drain(run()))
+    assert same(drain(run(checkpoint=trial.run(0.1, 0))), drain(run()))
     assert lines == ["checkpoint run_0.1_0 cannot be written: No space left on device"]
 
 

@@ -22,19 +22,12 @@ from search.tasks import TASKS
 from search.tasks.task import Recipe, Split, Splits, Task
 from search.training.augment import PADDING, augment, crop, flip
 from search.training.constant import constant_loss
-from search.training.loop import (
-    EVALUATION_BATCH,
-    count_steps,
-    epoch_batches,
-    evaluate,
-    initial_model,
-    make_update,
-    run_epochs,
-    train,
-    train_epoch,
-)
+from search.training.epochs import count_steps, epoch_batches, train_epoch
+from search.training.evaluation import EVALUATION_BATCH, evaluate
+from search.training.loop import initial_model, run_epochs, train
 from search.training.optimizers import make_optimizer, parameter_groups, penalties
 from search.training.schedules import rate_factor
+from search.training.step import make_update
 from search.training.step_cost import WARM_UP, kept_bytes, measure_step_cost
 from search.training.streams import generator, stream_seed
 from tests.toy_task import TASK, Slope

@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 
 from search.continuing import ATTEMPTS
 from search.errors import StudyError
+from search.failures import ALIKE
 from search.language.fingerprint import fingerprint
 from search.language.parser import parse
 from search.proposals import HOPELESS, PATIENCE, Proposals
@@ -20,7 +21,7 @@ from search.records import Point, Run, Trial
 from search.samplers import SAMPLERS, build_sampler, scrambled_van_der_corput
 from search.space.settings import Space
 from search.space.space import load_space
-from search.study import ALIKE, Launch, Study, open_study, read_trials
+from search.study import Launch, Study, open_study, read_trials
 
 TOY = Path(__file__).parent / "toy_task.py"
 

@@ -33,7 +33,7 @@ from search.space.space import load_space
 from search.storage import DATABASE
 from search.study import Launch, Study, open_study, read_trials
 from search.tasks.task import Task, recipe_with
-from search.training.candidate import task_of
+from search.training.from_space import task_of
 
 WINDOW = 20
 """Trials at the end of each stage whose seconds are measured, gate included (fewer where the stage

@@ -19,8 +19,9 @@ import torch
 from search.benchmarks.composed import Composed
 from search.language.parser import parse
 from search.space.space import load_space
-from search.training.candidate import prepare, task_of, training_of
+from search.training.from_space import task_of, training_of
 from search.training.loop import train
+from search.training.prepared import prepare
 
 
 def trainable(config: dict[str, Any]) -> dict[str, Any]:

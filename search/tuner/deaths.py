@@ -15,7 +15,7 @@ from ray._private import ray_logging
 
 from search.continuing import Cause
 from search.study import Launch
-from search.training.candidate import Training
+from search.training.job import Training
 
 LONGEST_PAUSE = 1.0
 """Seconds that count, at most, between two looks at the clock: a driver that was busy or stopped

@@ -22,7 +22,7 @@ from search.records import Point, Trial, run_from_json, to_json
 from search.stopping import Stopped
 from search.storage import same_file
 from search.study import Launch, Study
-from search.training.candidate import Outcome, Training
+from search.training.job import Outcome, Training
 from search.tuner.deaths import Silence, death, patience
 from search.tuner.pausing import Pausing
 

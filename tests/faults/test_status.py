@@ -19,7 +19,7 @@ from search.protocol import Rejection
 from search.results import claimed, session_recorded
 from search.status import main
 from search.study import Study
-from search.training.candidate import task_of
+from search.training.from_space import task_of
 from search.watching import lines, status_of
 
 __all__ = ["make_space"]
