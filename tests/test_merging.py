@@ -19,7 +19,7 @@ from search.run import main
 from search.space.settings import Space
 from search.space.space import load_space
 from search.study import Study, open_study, read_trials
-from search.training.candidate import task_of
+from search.training.from_space import task_of
 
 
 def contents(folder: Path) -> dict[str, bytes]:
