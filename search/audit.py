@@ -101,7 +101,7 @@ def problems(database: Database, driven: bool) -> Iterator[Problem]:
     yield from _definition(database)
     entries = entries_of(database)
     for entry in entries:
-        checks = (_numbers, _candidate, _runs, _record, _told)
+        checks = (_numbers, _candidate, _runs, _lost, _record, _told)
         for check in checks if driven else (_orphan, *checks):
             yield from check(entry)
     yield from _duplicates(entries)
@@ -255,6 +255,14 @@ def _rebuilt(entry: Entry) -> Trial | None:
         seconds=seconds,
         runs=runs,
     )
+
+
+def _lost(entry: Entry) -> Iterator[Problem]:
+    """Another number of runs than a complete trial had when it ended."""
+    record = entry.attributes.get("record", {})
+    found, runs = len(run_attributes(entry.attributes)), record.get("runs")
+    if isinstance(runs, int) and found != runs:
+        yield entry.problem(f"has {found} runs, and its record {runs}")
 
 
 def _told(entry: Entry) -> Iterator[Problem]:

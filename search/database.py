@@ -189,7 +189,9 @@ def recorded(frozen: FrozenTrial) -> Trial | None:
 def record_attribute(trial: Trial) -> dict[str, Any]:
     """A trial's record as its attribute; runs and choices are on the Optuna trial already."""
     kept = to_json(trial).items()
-    return sealed({k: v for k, v in kept if k not in ("runs", "choices", "finals")})
+    told = {k: v for k, v in kept if k not in ("runs", "choices", "finals")}
+    # How many they are, so that a lost one is missed.
+    return sealed(told | ({"runs": len(trial.runs)} if trial.state == "complete" else {}))
 
 
 def candidate_attribute(

@@ -99,6 +99,7 @@ def ran(module: str, arguments: Sequence[str]) -> str:
         SearchError: with the lines of a command that ends with 2.
     """
     out, errors = StringIO(), StringIO()
+    code: object = None
     with redirect_stdout(out), redirect_stderr(errors):
         try:
             run_cli(lambda: MAINS[module](arguments))

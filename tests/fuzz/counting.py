@@ -45,7 +45,11 @@ def tried(strategy: SearchStrategy, inputs: int, own_seed: int, one: Callable) -
         database=None,
         deadline=None,
         derandomize=False,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[
+            HealthCheck.too_slow,
+            HealthCheck.data_too_large,
+            HealthCheck.large_base_example,
+        ],
         phases=[Phase.generate, Phase.shrink],
         print_blob=False,
     )

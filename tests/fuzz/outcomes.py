@@ -81,6 +81,7 @@ _PLACE = re.compile(r"^(\S*\.yaml:?\d*|--set .*?): |^(formula|fuzz|activation): 
 
 def words(line: str) -> str:
     """What a line says, without what the input says: a class of messages."""
+    line = re.sub(r"\S*/", "", line)  # where the inputs lie
     line = _QUOTED.sub("'…'", _PLACE.sub("", line))
     line = re.sub(r"\b[A-Z][A-Z0-9_]*(\[\d+\])?(?=[\s:;,])", "R", line)
     line = re.sub(r"-?\d[\d,.e+]*", "N", line)

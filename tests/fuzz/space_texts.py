@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from formula_texts import PIECES, SMALL, formulas, spoilt
 from hypothesis import strategies as st
@@ -50,7 +51,7 @@ GRAMMARS: Sequence[Tree] = (
     (("F", ["mish(mish(mish(F)))", "x"]),),
     (("LATE_GATE", "x * H"), ("H", ["std(x)", "1 / (1 + exp(-x))"])),
 )
-WILD: Sequence[Tree] = (
+WILD: Sequence[Any] = (
     *("", "~", "null", "true", "no", "0", "-1", "1.5", "1e999", "-1e999", ".nan", ".inf", "-.inf"),
     *("9" * 300, "9" * 5000, "1e-400", "0x10", "0o7", "1_000", "2001-01-01", "12:30:45", "=", "<<"),
     *("*a", "&a x", "&a [*a]", "!!python/object/apply:os.system ['true']", "!!binary aGk=", "!x y"),
@@ -169,7 +170,7 @@ def changed(tree: Tree, at: int, kind: int, wild: int) -> Tree:
     at -= 1
     if isinstance(tree, str):
         return tree
-    items = list(tree)
+    items: list[Any] = list(tree)
     for i, item in enumerate(items):
         value = item[1] if isinstance(item, tuple) and isinstance(tree, tuple) else item
         if at < (size := nodes(value)):
@@ -190,7 +191,7 @@ def _other(tree: Tree, kind: int, wild: int) -> Tree:
     return kinds[kind % len(kinds)]
 
 
-def _neighbours(item, kind: int, wild: int) -> list:
+def _neighbours(item: Any, kind: int, wild: int) -> list[Any]:
     """In place of one item: none, two, one misspelt, one moved under a strange key."""
     if not isinstance(item, tuple) or len(item) != 2 or not isinstance(item[0], str):
         return ([], [item, item], [WILD[wild % len(WILD)]], [item, "x"])[kind % 4]
