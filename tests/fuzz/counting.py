@@ -38,6 +38,9 @@ from search.space import Space, load_space
 GOOD = "name: fuzz\ntask: digits\nlearning_rate: {grid: [0.1], default: 0.1}\nbaselines: [relu]\n"
 
 
+SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example)
+
+
 def tried(strategy: SearchStrategy, inputs: int, own_seed: int, one: Callable) -> None:
     """Give `one` so many inputs; the smallest that fails is told with its failure."""
     exact = settings(
@@ -45,11 +48,7 @@ def tried(strategy: SearchStrategy, inputs: int, own_seed: int, one: Callable) -
         database=None,
         deadline=None,
         derandomize=False,
-        suppress_health_check=[
-            HealthCheck.too_slow,
-            HealthCheck.data_too_large,
-            HealthCheck.large_base_example,
-        ],
+        suppress_health_check=SLOW,
         phases=[Phase.generate, Phase.shrink],
         print_blob=False,
     )
