@@ -37,12 +37,7 @@ from search.database import (
     runs_of,
 )
 from search.decisions import LOG, Decide, Log, run_summary, trial_summary, unlogged
-from search.entering import (
-    enter_baselines,
-    enter_finalist,
-    enter_placebos,
-    missing_finalists,
-)
+from search.entering import enter_baselines, enter_finalist, enter_placebos, missing_finalists
 from search.failures import Failures
 from search.finalists import Entry
 from search.ladder import Ladder, is_paused, promoted_to, taken_up

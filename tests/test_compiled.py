@@ -23,7 +23,7 @@ from search.training.cuda_graph import Recorded
 from search.training.from_space import training_of
 from search.training.loop import run_epochs
 from search.training.sweep import drain
-from tests.test_batched import CASES, CLOSE, TOY, digits, settings
+from tests.batched_cases import CASES, CLOSE, TOY, digits, settings
 
 KEYS = ((0.003, 0), (0.03, 7))
 MEMBERS = tuple((0, *key) for key in KEYS)

@@ -24,7 +24,7 @@ from search.training.side_by_side import (
     ways_on_cpu,
     ways_on_gpu,
 )
-from tests.test_batched import training
+from tests.batched_cases import training
 
 GIB = 2**30
 LONG = 10**8

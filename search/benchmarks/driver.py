@@ -27,7 +27,7 @@ from search.language.expression import Expression
 from search.proposals import Proposals
 from search.protocol import gate_before_training
 from search.records import Point, Run
-from search.results import session_recorded
+from search.results import driver_recorded
 from search.space.settings import Space
 from search.space.space import load_space
 from search.storage import DATABASE
@@ -103,7 +103,7 @@ def _grown(
     epochs = recipe_with(task.recipe, space.recipe).epochs
     tell(HEADS)
     found: list[Stage] = []
-    with session_recorded(folder, space, task, study.name):
+    with driver_recorded(folder, space, task, study.name):
         for count in wanted:
             _fill(study, count - WINDOW, epochs)
             found.append(_measured(study, count, epochs))

@@ -46,6 +46,10 @@ def death(told: str) -> Death:
         return Death("its machine was lost", "node")
     if "low on memory" in told:
         return Death("out of memory: Ray ended its worker process", "worker")
+    if "failed to import on the worker" in told:
+        errors = re.findall(r"^\s*(\w+(?:Error|Exception): .*)$", told, re.MULTILINE)
+        why = errors[-1][:LONGEST] if errors else "packages differ"
+        return Death(f"it cannot load what it is sent: {why}", "worker")
     if "worker process has died" in told or "actor died unexpectedly" in told:
         code = re.search(r"with an exit code (\d+)", told)
         how = f"ended with exit code {code[1]}" if code else "crashed or was killed"
