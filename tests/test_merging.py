@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_study import RANGE, TOY, YAML, baselines_trained, launched, run, trained
 
 from search.decisions import read_log
 from search.errors import StudyError
@@ -20,6 +19,7 @@ from search.space.settings import Space
 from search.space.space import load_space
 from search.study import Study, open_study, read_trials
 from search.training.from_space import task_of
+from tests.study_cases import RANGE, TOY, YAML, baselines_trained, launched, run, trained
 
 
 def contents(folder: Path) -> dict[str, bytes]:

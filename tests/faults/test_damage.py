@@ -13,7 +13,6 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from test_merging import built, opened_again
 
 from search.audit import altered_line
 from search.errors import SearchError
@@ -24,6 +23,7 @@ from search.records import Trial
 from search.run import main
 from search.status import main as status
 from search.study import read_trials
+from tests.test_merging import built, opened_again
 
 __all__ = ["built"]
 
