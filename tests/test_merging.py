@@ -13,7 +13,8 @@ from search.decisions import read_log
 from search.errors import StudyError
 from search.language.parser import parse
 from search.records import Run
-from search.results import claimed, session_recorded
+from search.claiming import claimed
+from  import session_recorded
 from search.run import main
 from search.space.settings import Space
 from search.space.space import load_space
