@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from search.claiming import claimed
 from search.decisions import read_log
 from search.errors import StudyError
 from search.language.parser import parse
 from search.records import Run
-from search.claiming import claimed
-from  import session_recorded
+from search.results import driver_recorded
 from search.run import main
 from search.space.settings import Space
 from search.space.space import load_space
@@ -29,7 +29,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def begun(space: Space, folder: Path) -> Study:
     folder.mkdir(parents=True, exist_ok=True)
-    with session_recorded(folder, space, task_of(space), "toy"):
+    with driver_recorded(folder, space, task_of(space), "toy"):
         pass
     return open_study(folder, space, maximize=True)
 

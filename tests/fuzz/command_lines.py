@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from space_texts import SETTINGS, space_files
 
 import search.checking
+import search.driver
 import search.figures.report
 import search.report
 import search.run
-import search.session
 import search.show
 import search.status
 import search.watching
