@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -19,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.continuing import next_attempt, release
 from search.database import (
     Database,
+    existing_database,
     launched,
     record_number,
     recorded,
@@ -33,6 +35,7 @@ from search.language.parser import parse
 from search.mending import tell_again, write_record
 from search.records import Trial, run_from_json
 from search.sealing import intact
+from search.storage import reading
 from search.training.rates import best_rate, mean_scores
 
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
@@ -98,11 +101,34 @@ def problems(database: Database, driven: bool) -> Iterator[Problem]:
     yield from _definition(database)
     entries = entries_of(database)
     for entry in entries:
-        checks = (_numbers, _candidate, _runs, _record, _told)
+        checks = (_numbers, _candidate, _runs, _lost, _record, _told)
         for check in checks if driven else (_orphan, *checks):
             yield from check(entry)
     yield from _duplicates(entries)
     yield from _continued(entries)
+
+
+def altered(database: Database) -> Iterator[str]:
+    """Each record that is not what was written; a report reads it as it is."""
+    for entry in entries_of(database):
+        for key, record in _records(entry):
+            if intact(record) is False:
+                yield f"trial {entry.number}: {key}"
+
+
+def altered_line(folder: Path) -> str:
+    """One line about the records of a study that are not what was written; empty where all are.
+
+    Raises:
+        StudyError: there is no study, or it cannot be read.
+    """
+    with existing_database(folder) as database, reading(database.place):
+        found = list(altered(database))
+    if not found:
+        return ""
+    more = f" and {len(found) - 1} more records are" if len(found) > 1 else " is"
+    mend = f"python -m search.run --check {folder} names them"
+    return f"{folder}: damaged: {found[0]}{more} not what was written; {mend}"
 
 
 def unhashed(entries: list[Entry]) -> int:
@@ -229,6 +255,14 @@ def _rebuilt(entry: Entry) -> Trial | None:
         seconds=seconds,
         runs=runs,
     )
+
+
+def _lost(entry: Entry) -> Iterator[Problem]:
+    """Another number of runs than a complete trial had when it ended."""
+    record = entry.attributes.get("record", {})
+    found, runs = len(run_attributes(entry.attributes)), record.get("runs")
+    if isinstance(runs, int) and found != runs:
+        yield entry.problem(f"has {found} runs, and its record {runs}")
 
 
 def _told(entry: Entry) -> Iterator[Problem]:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import yaml
+
 from search.audit import Problem, entries_of, problems, unhashed
-from search.database import existing_database, run_attributes
-from search.errors import StudyError
+from search.database import (
+    Database,
+    differences,
+    directions_of,
+    existing_database,
+    run_attributes,
+)
+from search.errors import StudyError, shown
+from search.figures.settings import settings_from_folder
 from search.results import claimed, in_use
 from search.salvage import damage, keep_copy, missing_rows, salvage
 from search.storage import found_place
 
 ROUNDS = 4
 """What is mended may show what else is wrong: a row that was lost, then its trial's state."""
+
+SPACE = "space.yaml"
 
 Say = Callable[[str], None]
 
@@ -45,6 +56,26 @@ def check_study(folder: Path, repair: bool, say: Say) -> int:
             left = _mended(folder, copies, driven, say)
         _sum_up(folder, left, copies, driven, say)
     return 1 if left else 0
+
+
+def beside(folder: Path, database: Database) -> Iterator[Problem]:
+    """Settings beside the database that are not those of the study: a report shows them."""
+    if not (folder / SPACE).is_file():
+        return
+    try:
+        settings = settings_from_folder(folder)
+        space = yaml.safe_load(settings.space_text)
+    except StudyError as error:
+        yield Problem(f"{error}; python -m search.run writes it anew")
+        return
+    definition = database.search.user_attrs.get("definition") or {}
+    for key, there, here in differences(definition, space):
+        if here is not None and there is not None:
+            told = f"{key} is {shown(here)}, and in the study {shown(there)}"
+            yield Problem(f"{SPACE}: {told}; python -m search.run writes it anew")
+    if settings.maximize != (directions_of(database.search)[0] == "maximize"):
+        told = "maximize is not that of the study; python -m search.run writes it anew"
+        yield Problem(f"environment.json: {told}")
 
 
 class Copies:
@@ -82,7 +113,7 @@ def _mended(folder: Path, copies: Copies, driven: bool, say: Say) -> list[Proble
     found: list[Problem] = []
     for _ in range(ROUNDS):
         with existing_database(folder) as database:
-            found = list(problems(database, driven))
+            found = [*problems(database, driven), *beside(folder, database)]
             for problem in found if copies.wanted else []:
                 if problem.mend is not None:
                     copies.kept()

@@ -101,7 +101,7 @@ def open_database(folder: Path, space: Space, maximize: bool, fresh: bool = Fals
             for each in (name, name + SUFFIX)
         )
         for study in (search, baselines):
-            found = [direction.name.lower() for direction in study.directions]
+            found = directions_of(study)
             if found != wanted:
                 raise StudyError(f"{place}: begun with directions {found}; expected {wanted}")
         if "definition" not in search.user_attrs:
@@ -189,7 +189,9 @@ def recorded(frozen: FrozenTrial) -> Trial | None:
 def record_attribute(trial: Trial) -> dict[str, Any]:
     """A trial's record as its attribute; runs and choices are on the Optuna trial already."""
     kept = to_json(trial).items()
-    return sealed({k: v for k, v in kept if k not in ("runs", "choices", "finals")})
+    told = {k: v for k, v in kept if k not in ("runs", "choices", "finals")}
+    # How many they are, so that a lost one is missed.
+    return sealed(told | ({"runs": len(trial.runs)} if trial.state == "complete" else {}))
 
 
 def candidate_attribute(
@@ -233,6 +235,7 @@ def launched(number: int, candidate: Mapping[str, Any]) -> Trial:
         task=candidate.get("task", ""),
         seeds=tuple(candidate.get("seeds", ())),
         rates=tuple(candidate.get("rates", ())),
+        sources=tuple(candidate.get("sources", ())),
     )
 
 
@@ -267,8 +270,13 @@ def record_number(baselines: bool, number: int) -> int:
 
 def study_name(space: Space) -> str:
     """The name and a hash of what identifies the study."""
-    text = json.dumps(space.definition(), sort_keys=True)
-    return f"{space.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return definition_name(space.definition())
+
+
+def definition_name(definition: Mapping[str, Any]) -> str:
+    """`study_name` of the space with this definition."""
+    text = json.dumps(definition, sort_keys=True)
+    return f"{definition['name']}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def directions(objectives: tuple[str, ...], maximize: bool) -> list[Direction]:
@@ -278,6 +286,11 @@ def directions(objectives: tuple[str, ...], maximize: bool) -> list[Direction]:
     ['maximize', 'minimize']
     """
     return ["maximize" if each == "score" and maximize else "minimize" for each in objectives]
+
+
+def directions_of(study: optuna.Study) -> list[Direction]:
+    """Optuna's directions of a study that there is."""
+    return ["maximize" if each.name == "MAXIMIZE" else "minimize" for each in study.directions]
 
 
 def checked(trial: Trial, objectives: Sequence[str]) -> Trial:
@@ -302,6 +315,22 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         for each in (old, new)
     )
     return list(unified_diff(before, after, "the study", "the space", lineterm="", n=1))
+
+
+def differences(
+    here: Mapping[str, Any], there: Mapping[str, Any], within: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Every key with two values, in the order of the first: the deepest that holds a value.
+
+    >>> list(differences({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}}))
+    [('b.c', 2, 3)]
+    """
+    for key in dict.fromkeys([*here, *there]):
+        a, b = here.get(key), there.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from differences(a, b, f"{within}{key}.")
+        elif a != b:
+            yield f"{within}{key}", a, b
 
 
 def _name_there(folder: Path, place: Place, space: Space, storage: BaseStorage, fresh: bool) -> str:

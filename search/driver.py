@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from search.audit import altered_line
 from search.figures.report import write_report
 from search.figures.settings import settings_from_folder
 from search.kernels.abreast import forms_abreast
@@ -46,6 +47,8 @@ def drive(
     if fresh and (aside := set_aside(folder)):
         console.print(f"earlier results: {aside}", markup=False, highlight=False)
     with claimed(folder):
+        if has_study(folder) and (line := altered_line(folder)):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         study = open_study(folder, space, task.maximize, fresh)
         try:
             why = train(study, task, folder, console, address)

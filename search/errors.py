@@ -72,6 +72,27 @@ def near_miss(word: str, known: Iterable[str]) -> str:
     return f"; known: {', '.join(known)}" if 0 < len(known) <= 12 else ""
 
 
+def shortened(text: object, longest: int = 60) -> str:
+    """A user's text in a message: on one line, cut, and with nothing in it that a terminal obeys.
+
+    >>> shortened("x +\\n\\x1b[2J")
+    'x + \\\\x1b[2J'
+    """
+    line = " ".join(str(text).split())
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line[: longest + 1])
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def shown(word: object, limit: int = 60) -> str:
+    """A user's word in a message: quoted, on one line, never longer than `limit`.
+
+    >>> shown("sigmiod")
+    "'sigmiod'"
+    """
+    text = repr(word)
+    return text if len(text) <= limit else text[: limit - 3] + "…" + text[-1]
+
+
 def run_cli(main: Callable[[], int | None]) -> None:
     """Run a command line: a user's mistake is printed line by line and exits with 2.
 

@@ -132,6 +132,8 @@ class Trial:
     rates: tuple[float, ...] = ()
     """Of a finalist that fills a heatmap: the rates beside the frozen one, of which nothing is
     claimed."""
+    sources: tuple[str, ...] = ()
+    """In a study that was merged of others: the trials that are this one now, `results/a/12`."""
     finals: tuple[Trial, ...] = ()
     """The finalists of this trial, as `read_trials` finds them: their `best_rate` is this trial's,
     their seeds are fresh, their score is the mean over the seeds on the test split."""
@@ -214,5 +216,5 @@ def trial_from_json(data: dict[str, Any]) -> Trial:
     runs = tuple(run_from_json(run) for run in data.get("runs", ()))
     numbers = {key: _number(data.get(key)) for key in _TRIAL_NUMBERS}
     finals = tuple(trial_from_json(final) for final in data.get("finals", ()))
-    lists = {name: tuple(data.get(name, ())) for name in ("seeds", "rates")}
+    lists = {name: tuple(data.get(name, ())) for name in ("seeds", "rates", "sources")}
     return Trial(**{**data, **numbers, "runs": runs, "finals": finals, **lists})

@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(line)
         return 0
 
+    from search.audit import altered_line
     from search.figures.leaderboard import leaderboard_info
     from search.figures.report import write_report
     from search.figures.settings import settings_from_folder
@@ -40,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from search.study import read_trials
 
     settings = settings_from_folder(folder)
+    if line := altered_line(folder):
+        print(line)
     trials = read_trials(folder)
     page = write_report(folder, trials, settings)
     found = verdict(leaderboard_info(trials, settings), settings)

@@ -48,6 +48,15 @@ def parser() -> argparse.ArgumentParser:
         " first; with --dry-run repair nothing. Exits with 1 where a problem is left",
     )
     words.add_argument(
+        "--merge",
+        type=Path,
+        nargs="+",
+        metavar="FOLDER",
+        help="join the studies in these folders, of one space, into a new one in the folder that"
+        " --output names; nothing in them is changed",
+    )
+    words.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="of --merge")
+    words.add_argument(
         "--results",
         type=Path,
         default=Path("results"),
@@ -69,6 +78,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         from search.checking import check_study
 
         return check_study(given.check, not given.dry_run, print)
+    if given.merge is not None:
+        if given.output is None:
+            parser().error("--merge: expected -o FOLDER, where the merged study is to be")
+        from search.merging import merge_studies
+
+        return merge_studies(given.merge, given.output, print)
     if given.space is None:
         parser().error("the following arguments are required: space")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from search.errors import run_cli
@@ -38,14 +39,14 @@ def describe(expression: Expression) -> list[tuple[str, str]]:
     return lines
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m search.show", description=__doc__)
     parser.add_argument("activation", help="a formula ('x * gompertz(x)') or a name ('golu')")
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("activation.png"), help="the picture's file"
     )
     parser.add_argument("--no-picture", action="store_true", help="print only")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     expression = read_activation(options.activation, "activation")
     for label, text in describe(expression):
         print(f"{label:>13}  {text}")

@@ -24,7 +24,7 @@ from optuna.storages import BaseStorage, RDBStorage, get_storage
 from sqlalchemy import URL, Connection, event, make_url, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from search.errors import StudyError
+from search.errors import StudyError, shortened
 
 DATABASE = "study.db"
 POINTER = "storage.json"
@@ -113,9 +113,10 @@ def point(folder: Path, place: Place, name: str) -> None:
 def _pointed(pointer: Path) -> tuple[str, str]:
     try:
         found = json.loads(pointer.read_text(encoding="utf-8"))
+        make_url(str(found["storage"]))
         return str(found["storage"]), str(found["study"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StudyError(f"{pointer}: cannot be read: {error}") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ArgumentError) as error:
+        raise StudyError(f"{pointer}: cannot be read: {shortened(error, 200)}") from None
 
 
 # --- URLs ----------------------------------------------------------------------------------------
@@ -270,7 +271,7 @@ def storage_errors(place: Place) -> Iterator[None]:
         yield
     except (SQLAlchemyError, OptunaError, OSError, ImportError) as error:
         cause = error.__cause__ or error
-        told = " ".join(str(getattr(cause, "orig", None) or cause).split())
+        told = shortened(getattr(cause, "orig", None) or cause, 400)
         for secret in () if place.file else _password(place.url):
             told = told.replace(secret, "***")
         advice = [f"; {text}" for words, text in _ADVICE.items() if words in told]
@@ -284,7 +285,7 @@ def reading(place: Place) -> Iterator[None]:
         try:
             yield
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-            told = " ".join(str(error).split())[:200]
+            told = shortened(error, 200)
             folder = place.file.parent if place.file else "FOLDER"
             mend = f"python -m search.run --check {folder} keeps what can be read"
             raise StudyError(f"{place}: is damaged: {told}; {mend}") from error

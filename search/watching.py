@@ -15,6 +15,7 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
+from search.audit import altered_line
 from search.claiming import in_use
 from search.database import (
     Database,
@@ -192,10 +193,11 @@ def watched(folder: Path, seconds: float) -> Iterator[list[str]]:
     Raises:
         StudyError: there is no study, or it cannot be read.
     """
+    before = [line] if (line := altered_line(folder)) else []
     while True:
         with existing_database(folder) as database:
             status = status_of(folder, database, datetime.now())
-        yield lines(status)
+        yield [*before, *lines(status)]
         if not status.driven:
             return
         time.sleep(seconds)

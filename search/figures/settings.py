@@ -10,8 +10,11 @@ from typing import Any
 
 import yaml
 
-from search.errors import StudyError
+from search.errors import StudyError, shortened
 from search.figures.notation import Scale, rate_text
+
+MOST_SEEDS = 10_000
+"""A space has no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +119,8 @@ def _read(path: Path, what: str) -> str:
 def _parsed(path: Path, parse: Any, text: str) -> dict[str, Any]:
     try:
         data = parse(text)
-    except (yaml.YAMLError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise StudyError(f"{path}: cannot be read: {reason}") from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise StudyError(f"{path}: cannot be read: {shortened(error, 200)}") from None
     if not isinstance(data, dict):
         raise StudyError(f"{path}: expected keys and values; found {type(data).__name__}")
     return data
@@ -157,8 +159,9 @@ def _settings(folder: Path, text: str, space: dict, environment: dict) -> Report
             environment=environment,
             space_text=text,
         )
-    except (TypeError, ValueError) as error:
-        raise StudyError(f"{folder / 'space.yaml'}: not a resolved space: {error}") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        told = f"not a resolved space: {shortened(error, 200)}"
+        raise StudyError(f"{folder / 'space.yaml'}: {told}") from None
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -166,6 +169,8 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _seeds(value: Any) -> tuple[int, ...]:
+    if isinstance(value, int) and value > MOST_SEEDS:
+        raise ValueError(f"{shortened(value)} seeds")
     return tuple(range(value)) if isinstance(value, int) else tuple(int(s) for s in value or ())
 
 

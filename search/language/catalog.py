@@ -10,7 +10,7 @@ from importlib.resources import files
 
 import yaml
 
-from search.errors import ExpressionError, near_miss
+from search.errors import ExpressionError, near_miss, shortened
 from search.language.expression import Expression
 from search.language.fingerprint import fingerprint
 from search.language.parser import parse
@@ -96,7 +96,7 @@ def find_published(name: str, place: str = "catalogue") -> Published:
     if name in pending():
         raise ExpressionError(f"{place}: '{name}' is not available yet: {pending()[name]}")
     hint = near_miss(name, [*CATALOG, *_aliases()])
-    raise ExpressionError(f"{place}: unknown activation '{name}'{hint}")
+    raise ExpressionError(f"{place}: unknown activation '{shortened(name)}'{hint}")
 
 
 def equals(expression: Expression) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ N(0, 1) row. Accuracy is that of the quadrature and root finding, about 1e-9, un
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -57,6 +58,13 @@ class Facts:
 
 def facts(expression: Expression) -> Facts:
     """The facts of an expression."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        # Of a function that is not finite everywhere, as arcsin(x); its facts say so.
+        warnings.simplefilter("ignore")
+        return _facts(expression)
+
+
+def _facts(expression: Expression) -> Facts:
     f, slope = functions(expression)
     found = kinks(expression)
     mean, second = (_gaussian(lambda z, p=p: f(z) ** p, found) for p in (1, 2))

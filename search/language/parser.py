@@ -16,7 +16,7 @@ from collections.abc import Collection
 from functools import cache
 from keyword import iskeyword
 
-from search.errors import ExpressionError, near_miss
+from search.errors import ExpressionError, near_miss, shortened
 from search.language.expression import (
     OVER,
     STATISTICS,
@@ -80,7 +80,7 @@ def parse(text: str, place: str = "formula") -> Expression:
     names = [p.name for p in parameters]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ExpressionError(f"{place}: '{_short(twice[0])}' is declared twice")
+        raise ExpressionError(f"{place}: '{shortened(twice[0])}' is declared twice")
     body = parse_node(body_text, names, place)
     penalty = parse_node(penalty_text, names, place) if penalty_text is not None else None
     expression = Expression(body, parameters, penalty)
@@ -89,12 +89,12 @@ def parse(text: str, place: str = "formula") -> Expression:
     used = {n for part in (body, penalty) if part for n in leaves(part)}
     unused = [name for name in names if Parameter(name) not in used]
     if unused:
-        raise ExpressionError(f"{place}: '{_short(unused[0])}' is declared but never used")
+        raise ExpressionError(f"{place}: '{shortened(unused[0])}' is declared but never used")
     if not any(n in _INPUTS for n in leaves(body)):
         raise ExpressionError(f"{place}: the formula does not use its input x")
     for part in (body, penalty):
         _refuse_constant_statistics(part, place)
-        _refuse_overflow(part, place)
+        refuse_overflow(part, place)
     return expression
 
 
@@ -104,10 +104,10 @@ _INPUTS = (Input("x"), Input("u"))
 def _refuse_constant_statistics(node: Node | None, place: str) -> None:
     for part in walk(node) if node else ():
         if isinstance(part, Statistic) and not any(isinstance(n, Input) for n in leaves(part)):
-            raise ExpressionError(f"{place}: '{_short(str(part))}' is no statistic: it has no x")
+            raise ExpressionError(f"{place}: '{shortened(str(part))}' is no statistic: it has no x")
 
 
-def _refuse_overflow(node: Node | None, place: str) -> None:
+def refuse_overflow(node: Node | None, place: str) -> None:
     """A constant part of a formula must be a finite number: no `9**9**9**9`, no `1/0`."""
     from search.language.evaluate import evaluate
 
@@ -119,7 +119,7 @@ def _refuse_overflow(node: Node | None, place: str) -> None:
             constant.add(part)
             value = float(evaluate(part, {}))
             if not math.isfinite(value):
-                text = _short(str(part))
+                text = shortened(str(part))
                 raise ExpressionError(f"{place}: '{text}' is {value}; expected a finite number")
 
 
@@ -130,7 +130,7 @@ def split_where(text: str, place: str = "formula") -> tuple[str, list[str], str 
     ('a * x', ['a = 1 per layer', 's in [0, 1]'], None)
     """
     if not isinstance(text, str) or not text.strip():
-        got = _short(repr(text)[:LONGEST_TEXT])
+        got = shortened(repr(text)[:LONGEST_TEXT])
         raise ExpressionError(f"{place}: expected a formula such as 'x * sigmoid(x)', got {got}")
     if len(text) > LONGEST_TEXT:
         raise ExpressionError(f"{place}: {len(text):,} characters; at most {LONGEST_TEXT:,}")
@@ -162,13 +162,13 @@ def parse_declaration(clause: str, place: str = "formula") -> Declaration:
     match = _DECLARATION.fullmatch(clause)
     if match is None:
         raise ExpressionError(
-            f"{place}: cannot read '{_short(clause)}'; expected 'name = value per layer',"
+            f"{place}: cannot read '{shortened(clause)}'; expected 'name = value per layer',"
             " 'name = value per channel' or 'name = value fixed'"
         )
     scope = re.sub(r"^per\s+", "", match["scope"])
     if scope not in ("layer", "channel", "fixed"):
         hint = near_miss(scope, ["layer", "channel"])
-        raise ExpressionError(f"{place}: unknown scope 'per {_short(scope)}'{hint}")
+        raise ExpressionError(f"{place}: unknown scope 'per {shortened(scope)}'{hint}")
     check_name(match["name"], place)
     value = parse_constant(match["initial"], place)
     return Declaration(match["name"], value, _scope(scope))
@@ -181,7 +181,7 @@ def _scope(word: str) -> Scope:
 def check_name(name: str, place: str) -> None:
     """Refuse a parameter name that is not an identifier or that the language keeps for itself."""
     if not name.isidentifier() or iskeyword(name) or name.startswith("_") or not name.isascii():
-        raise ExpressionError(f"{place}: '{_short(name)}' cannot be the name of a parameter")
+        raise ExpressionError(f"{place}: '{shortened(name)}' cannot be the name of a parameter")
     if name in RESERVED:
         raise ExpressionError(f"{place}: '{name}' is a word of the language; choose another name")
 
@@ -192,10 +192,12 @@ def parse_constant(text: str, place: str = "formula") -> float:
 
     node = parse_node(text, (), place)
     if any(True for _ in leaves(node)):
-        raise ExpressionError(f"{place}: '{_short(text)}' must be a constant, without x or names")
+        raise ExpressionError(
+            f"{place}: '{shortened(text)}' must be a constant, without x or names"
+        )
     value = float(evaluate(node, {}))
     if not math.isfinite(value):
-        raise ExpressionError(f"{place}: '{_short(text)}' is {value}; expected a finite number")
+        raise ExpressionError(f"{place}: '{shortened(text)}' is {value}; expected a finite number")
     return value
 
 
@@ -210,9 +212,11 @@ def parse_node(text: str, parameters: Collection[str] = (), place: str = "formul
         tree = ast.parse(text, mode="eval")
     except SyntaxError as error:
         column = f" at column {error.offset}" if error.offset else ""
-        raise ExpressionError(f"{place}: '{_short(text)}': {error.msg}{column}") from None
+        raise ExpressionError(f"{place}: '{shortened(text)}': {error.msg}{column}") from None
     except (RecursionError, MemoryError, ValueError):
-        raise ExpressionError(f"{place}: '{_short(text)}' is nested too deeply to read") from None
+        raise ExpressionError(
+            f"{place}: '{shortened(text)}' is nested too deeply to read"
+        ) from None
     node = _Reader(frozenset(parameters), place, text).read(tree.body, 0)
     _refuse_large(node, place)
     return node
@@ -224,7 +228,7 @@ def _refuse_strange(text: str, place: str) -> None:
         raise ExpressionError(f"{place}: unexpected character {strange[0]!a} at column {column}")
     for numeral in _NUMERAL.finditer(text):
         if not _DECIMAL.fullmatch(numeral[0]):
-            raise ExpressionError(f"{place}: cannot read the number '{_short(numeral[0])}'")
+            raise ExpressionError(f"{place}: cannot read the number '{shortened(numeral[0])}'")
 
 
 def _refuse_large(node: Node, place: str) -> None:
@@ -280,7 +284,7 @@ class _Reader:
     def source(self, tree: ast.AST) -> str:
         """The text that was read; `ast.unparse` would recurse."""
         start, end = getattr(tree, "col_offset", 0), getattr(tree, "end_col_offset", None)
-        return _short(self.text[start:end])
+        return shortened(self.text[start:end])
 
     def kind(self, tree: ast.AST) -> str:
         names = {"Attribute": "an attribute ('a.b')", "Subscript": "a subscript ('a[b]')"}
@@ -288,7 +292,7 @@ class _Reader:
 
     def number(self, value: object) -> Number:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.fail(f"expected a number, got {_short(repr(value))}")
+            raise self.fail(f"expected a number, got {shortened(repr(value))}")
         try:
             number = float(value)
         except OverflowError:
@@ -307,21 +311,21 @@ class _Reader:
         if name in FUNCTIONS or name in ABBREVIATIONS or name in STATISTICS:
             raise self.fail(f"'{name}' is a function; expected '{name}(…)'")
         known = ["x", "u", *CONSTANTS, *self.parameters]
-        raise self.fail(f"unknown name '{_short(name)}'{near_miss(name, known)}")
+        raise self.fail(f"unknown name '{shortened(name)}'{near_miss(name, known)}")
 
     def call(self, function: str, tree: ast.Call, depth: int) -> Node:
         if function in STATISTICS:
             return self.statistic(function, tree, depth)
         if tree.keywords:
-            keyword = _short(tree.keywords[0].arg or "**")
-            raise self.fail(f"{_short(function)}() takes no keyword '{keyword}'")
+            keyword = shortened(tree.keywords[0].arg or "**")
+            raise self.fail(f"{shortened(function)}() takes no keyword '{keyword}'")
         if function in ABBREVIATIONS:
             (argument,) = self.arguments(function, tree, 1, depth)
             return substitute(abbreviation(function), {Parameter("a"): argument})
         if function not in FUNCTIONS:
             known = [*FUNCTIONS, *STATISTICS, *ABBREVIATIONS]
             hint = near_miss(function, known)
-            raise self.fail(f"unknown primitive '{_short(function)}'{hint}")
+            raise self.fail(f"unknown primitive '{shortened(function)}'{hint}")
         arguments = self.arguments(function, tree, PRIMITIVES[function].arity, depth)
         return Call(function, arguments)
 
@@ -358,7 +362,7 @@ class _Reader:
             elif option.arg == "detach":
                 detach = self.flag(kind, option.value)
             else:
-                name = _short(option.arg or "**")
+                name = shortened(option.arg or "**")
                 hint = near_miss(name, ["over", "detach"])
                 raise self.fail(f"{kind}() has no option '{name}'{hint}")
         return Statistic(kind, argument, over, detach)
@@ -386,8 +390,3 @@ def negative(node: Node) -> Node:
 def abbreviation(name: str) -> Node:
     """The formula behind a published name, over the parameter `a`."""
     return parse_node(ABBREVIATIONS[name], ("a",), name)
-
-
-def _short(text: str, longest: int = 60) -> str:
-    text = " ".join(str(text).split())
-    return text if len(text) <= longest else text[: longest - 1] + "…"

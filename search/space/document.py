@@ -17,10 +17,15 @@ from typing import Any
 
 import yaml
 
-from search.errors import SpaceError
+from search.errors import SpaceError, shortened, shown
 
 AFTER_THE_FILE = 10**9
 """The line of a `--set` override, so that its mistakes are told after those of the file."""
+
+LONGEST_FILE = 100_000
+"""Characters: ten times the longest file of ours; what is in one is read in less than a second."""
+DEEPEST_NESTING = 50
+"""Brackets in brackets: a space file has four."""
 
 _TAG = "tag:yaml.org,2002:"
 _PLAIN_TAGS = {_TAG + kind for kind in ("str", "int", "float", "bool", "null", "map", "seq")} | {
@@ -89,16 +94,6 @@ class Problems(list[tuple[Place, str]]):
             raise SpaceError(*self.lines())
 
 
-def shown(word: object, limit: int = 60) -> str:
-    """A user's word in a message: quoted, on one line, never longer than `limit`.
-
-    >>> shown("sigmiod")
-    "'sigmiod'"
-    """
-    text = repr(word)
-    return text if len(text) <= limit else text[: limit - 3] + "…" + text[-1]
-
-
 def read_document(path: Path, problems: Problems) -> Value:
     """The YAML file at `path`.
 
@@ -118,8 +113,10 @@ def read_document(path: Path, problems: Problems) -> Value:
 
 def parse_document(text: str, name: str, problems: Problems) -> Value:
     """The YAML `text`, whose places are `name:line`. Raises as `read_document` does."""
+    if len(text) > LONGEST_FILE:
+        raise SpaceError(f"{name}: {len(text):,} characters; expected at most {LONGEST_FILE:,}")
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_Loader)
         if node is None:
             return Value(None, Place(1, f"{name}:1"))
         return _value(node, name, _place(node, name), set(), problems)
@@ -129,6 +126,16 @@ def parse_document(text: str, name: str, problems: Problems) -> Value:
         raise SpaceError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
         raise SpaceError(f"{name}: nested too deeply for a space file") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses brackets nested too deeply where they open: looking ahead for the ends of a thousand
+    of them took the scanner 1.5 s."""
+
+    def fetch_flow_collection_start(self, TokenClass: type[yaml.Token]) -> None:  # noqa: N803
+        if self.flow_level >= DEEPEST_NESTING:
+            raise RecursionError
+        super().fetch_flow_collection_start(TokenClass)
 
 
 def _syntax_problem(error: yaml.MarkedYAMLError, name: str) -> str:
@@ -200,7 +207,7 @@ def override(
     A key that does not exist yet is added, and judged with the rest of the file. `short` names
     mappings for which one value stands for one of their keys.
     """
-    place = Place(AFTER_THE_FILE, f"--set {' '.join(setting.split())}")
+    place = Place(AFTER_THE_FILE, f"--set {shortened(setting, 100)}")
     path, equals, text = setting.partition("=")
     keys = tuple(part.strip() for part in path.split("."))
     if not equals or not all(keys):

@@ -16,13 +16,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from search.errors import ExpressionError, near_miss
+from search.errors import ExpressionError, near_miss, shortened
 from search.language.expression import Declaration, Input, Node, Parameter, leaves
 from search.language.parser import (
     check_name,
     parse_constant,
     parse_declaration,
     parse_node,
+    refuse_overflow,
     split_where,
 )
 from search.space.document import Place, Problems, shown
@@ -95,6 +96,7 @@ def read_rule(
 ) -> tuple[Alternative, ...]:
     """The alternatives of `rule`, with every mistake in them noted."""
     found: list[Alternative] = []
+    first: dict[tuple[object, ...], int] = {}
     for i, (text, place) in enumerate(lines):
         here = f"{rule}[{i}]"
         try:
@@ -102,20 +104,15 @@ def read_rule(
         except ExpressionError as error:
             problems.add(place, *error.problems)
             continue
-        for j, other in enumerate(found):
-            if _same(other, alternative):
-                problems.add(place, f"{here}: the same alternative as {rule}[{j}]")
+        earlier = first.setdefault(_meaning(alternative), len(found))
+        if earlier < len(found):
+            problems.add(place, f"{here}: the same alternative as {rule}[{earlier}]")
         found.append(alternative)
     return tuple(found)
 
 
-def _same(a: Alternative, b: Alternative) -> bool:
-    return (a.body, a.declarations, a.ranges, a.penalty) == (
-        b.body,
-        b.declarations,
-        b.ranges,
-        b.penalty,
-    )
+def _meaning(a: Alternative) -> tuple[object, ...]:
+    return a.body, a.declarations, a.ranges, a.penalty
 
 
 def read_alternative(text: str, here: str, known: Sequence[str]) -> Alternative:
@@ -142,6 +139,8 @@ def read_alternative(text: str, here: str, known: Sequence[str]) -> Alternative:
         parse_node(body_text, {*names, *occurrences}, here)  # told with the text as written
         children, body = _read_body(body_text, names, here)
         penalty = parse_node(penalty_text, {*names, *once}, here) if penalty_text else None
+        for part in (body, penalty):
+            refuse_overflow(part, here)
     except ExpressionError as error:
         raise ExpressionError(*dict.fromkeys((*problems, *error.problems))) from None
     if problems:
@@ -180,11 +179,12 @@ def _clause_problems(
     words = set(re.findall(r"\w+", f"{body} {penalty or ''}"))
     for name, n in Counter(names).items():
         if n > 1:
-            yield f"{here}: '{name}' is declared twice"
+            yield f"{here}: '{shortened(name)}' is declared twice"
         if name not in words:
-            yield f"{here}: '{name}' is declared but never used"
+            yield f"{here}: '{shortened(name)}' is declared but never used"
         if RULE_NAME.fullmatch(name):
-            yield f"{here}: '{name}' is in capitals, which are rules; expected a lower-case name"
+            told = f"'{shortened(name)}' is in capitals, which are rules"
+            yield f"{here}: {told}; expected a lower-case name"
 
 
 def _read_clauses(
@@ -256,13 +256,10 @@ def _interval(
             " (or {a, b, c} for a choice)"
         )
     low, high = values
+    told = f"{here}: range of '{shortened(name)}'"
     if low > high:
-        raise ExpressionError(
-            f"{here}: range of '{name}': `low <= high` must hold, but got (low={low:g},"
-            f" high={high:g})"
-        )
+        got = f"(low={low:g}, high={high:g})"
+        raise ExpressionError(f"{told}: `low <= high` must hold, but got {got}")
     if log and low <= 0:
-        raise ExpressionError(
-            f"{here}: range of '{name}': `0 < low` must hold for log[…], but got (low={low:g})"
-        )
+        raise ExpressionError(f"{told}: `0 < low` must hold for log[…], but got (low={low:g})")
     return Interval(name, low, high, log) if low < high else Choice(name, (low,))

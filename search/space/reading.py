@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from search.errors import shortened
 from search.language.parser import DEEPEST_NESTING, LONGEST_TEXT
 from search.space.document import Place, Problems, Value, shown
 from search.space.fields import said
@@ -75,7 +76,8 @@ def read_grammar(
 def _lines(rule: str, value: Value, problems: Problems) -> list[Written]:
     """The formulas of a rule; what is none is noted and left out."""
     if not RULE_NAME.fullmatch(rule):
-        hint = f"; did you mean '{rule.upper()}'?" if RULE_NAME.fullmatch(rule.upper()) else ""
+        name = rule.upper()
+        hint = f"; did you mean '{shortened(name)}'?" if RULE_NAME.fullmatch(name) else ""
         problems.add(value.place, f"rule {shown(rule)}: expected a name in capitals{hint}")
     items = value.data if isinstance(value.data, list) else [value]
     if not items or value.data is None:
@@ -121,7 +123,7 @@ def _check_together(
                 line = f"can end as a formula without its input x{where}"
                 problems.add(place, f"{here}: {line}; expected x in every derivation")
             elif node := constant_statistic(alternative, free):
-                problems.add(place, f"{here}: '{node}' can end as a statistic without x")
+                problems.add(place, f"{here}: '{shortened(node)}' can end as a statistic without x")
 
 
 def _depth(

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from search.errors import near_miss
+from search.errors import near_miss, shortened, shown
 
 Rule = Callable[[Any], Any]
 
@@ -150,9 +150,13 @@ def check(place: str, rules: Mapping[str, Rule], values: Mapping[str, Any]) -> I
     for name, value in values.items():
         rule = rules.get(name)
         if rule is None:
-            yield name, None, f"{place}.{name}: unknown name{near_miss(str(name), rules)}"
+            yield (
+                name,
+                None,
+                f"{place}.{shortened(name)}: unknown name{near_miss(str(name), rules)}",
+            )
             continue
         try:
             yield name, rule(value), ""
         except ValueError as error:
-            yield name, None, f"{place}.{name}: got {value!r}; expected {error}"
+            yield name, None, f"{place}.{name}: got {shown(value)}; expected {error}"

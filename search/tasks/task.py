@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search.errors import TaskError, near_miss
+from search.errors import TaskError, near_miss, shown
 from search.tasks.checks import (
     Rule,
     anything,
@@ -226,7 +226,7 @@ def _defaults(task: Task, overrides: Mapping[str, Any]) -> tuple[dict[str, Any],
     family, colon, _ = model.partition(":")
     row = task.models.get(family + colon)
     if row is None:
-        wrong = f"options.model: unknown model {model!r}{near_miss(model, task.models)}"
+        wrong = f"options.model: unknown model {shown(model)}{near_miss(model, task.models)}"
         every = {name: value for options in task.models.values() for name, value in options.items()}
         return {**every, **task.options}, [wrong]
     shared = {k: v for k, v in task.options.items() if k not in task.models[default]}
@@ -265,7 +265,9 @@ def find_task(name_or_path: str, relative_to: Path | None = None) -> Task:
         if name_or_path in TASKS:
             return TASKS[name_or_path]
         close = near_miss(str(name_or_path), TASKS)
-        raise TaskError(f"task: unknown task {name_or_path!r}{close}; or a path that ends in .py")
+        raise TaskError(
+            f"task: unknown task {shown(name_or_path)}{close}; or a path that ends in .py"
+        )
     path = (relative_to or Path()) / Path(name_or_path).expanduser()
     task = getattr(load_user_file(path), "TASK", None)
     if not isinstance(task, Task):
