@@ -64,27 +64,60 @@ class Nodes:
 def three_nodes(folder: Path) -> Iterator[Nodes]:
     with token(folder):
         nodes = Nodes()
-        yield nodes
-        nodes.cluster.shutdown()
+        try:
+            yield nodes
+        finally:
+            nodes.cluster.shutdown()
 
 
-def started(space: Path, address: str) -> subprocess.Popen[str]:
-    """A search that has just finished its first trial of this session."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "search.run", *words(space, "--address", address)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    told = ""
-    while " at rate " not in told:
-        told += (line := process.stdout.readline())
-        assert line, told
-    return process
+class Driver:
+    """A search on the cluster, in a process of its own."""
+
+    def __init__(self, space: Path, address: str):
+        self.words = words(space, "--address", address)
+        self.process = self.begun()
+
+    def begun(self) -> subprocess.Popen[str]:
+        """A search that has just finished its first trial of this session."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "search.run", *self.words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        told = ""
+        while " at rate " not in told:
+            told += (line := process.stdout.readline())
+            assert line, told
+        return process
+
+    def still_runs(self) -> None:
+        assert self.process.poll() is None, "it came to its end: too short"
+
+    def begin_again(self) -> None:
+        self.kill()
+        self.process = self.begun()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def ends(self) -> None:
+        told, _ = self.process.communicate()
+        assert self.process.returncode == 0, told
+
+
+@contextmanager
+def started(space: Path, address: str) -> Iterator[Driver]:
+    driver = Driver(space, address)
+    try:
+        yield driver
+    finally:
+        driver.kill()
 
 
 @pytest.mark.parametrize(
@@ -103,22 +136,20 @@ def test_lost_nodes_workers_and_drivers_lose_and_repeat_nothing(
     schedule = [kind for kind, times in faults.items() for _ in range(times)]
     draw.shuffle(schedule)
     struck: dict[str, list[datetime]] = {kind: [] for kind in faults}
-    with three_nodes(tmp_path) as nodes:
-        driver = started(space, nodes.cluster.address)
+    with three_nodes(tmp_path) as nodes, started(space, nodes.cluster.address) as driver:
         for kind in schedule:
             time.sleep(draw.uniform(0.5, 3))
-            assert driver.poll() is None, "it came to its end: too short"
+            driver.still_runs()
             struck[kind].append(now())
             if kind == "driver":
-                driver.kill()
-                driver.communicate()
-                driver = started(space, nodes.cluster.address)
+                driver.begin_again()
             elif kind == "node":
                 nodes.lose(draw)
             else:
-                assert kill_a_worker(os.getpid(), draw)
-        told, _ = driver.communicate()
-        assert driver.returncode == 0, told
+                while not kill_a_worker(os.getpid(), draw):
+                    driver.still_runs()
+                    struck[kind][-1] = now()
+        driver.ends()
     assert main(["--check", str(folder), "--dry-run"]) == 0
 
     found = books_of(folder)

@@ -46,7 +46,7 @@ activation:
   F:
     - x * G
   G:
-    - softplus(x)
+    - sigmoid(1.5 * x)
     - gompertz(x)
     - normal_cdf(x)
     - tanh(x)
@@ -57,6 +57,7 @@ baselines: [relu, silu]
 learning_rate: {grid: [0.03, 0.1], default: 0.1, extend: false}
 search: {sampler: random, trials: 7, seed: 0}
 timeout: 8
+batching: off
 """
 
 FAULTS = {
@@ -66,7 +67,7 @@ FAULTS = {
     ),
     "x * erf(x)": (
         "candidate hangs in C code (timeout: 8)",
-        "no run ended within 16 s (timeout: 8 s a run)",
+        "no run ended within 8 s (timeout: 8 s a run)",
     ),
     "x * sin(x)": ("candidate asks for too much memory (4 PiB)", "RuntimeError: "),
     "x * arctan(x)": (
@@ -89,7 +90,8 @@ def test_each_has_one_end_and_the_others_are_trained(tmp_path: Path):
     )
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     folder = tmp_path / "results" / "poison"
-    found, trials = books_of(folder), {t.expression: t for t in ended(folder).values()}
+    found, every = books_of(folder), ended(folder).values()
+    trials = {t.expression: t for t in every if t.state != "duplicate"}
     assert (found.lost, found.repeated, found.unended) == (0, 0, 0)
     assert len(trials) == 9 and (folder / "report" / "index.html").is_file()
     log = read_log(folder)
