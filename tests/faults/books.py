@@ -44,7 +44,8 @@ class Books:
 
 def books_of(folder: Path) -> Books:
     """The books of a study that is complete."""
-    trials = read_trials(folder)
+    searched = read_trials(folder)
+    trials = [*searched, *(final for trial in searched for final in trial.finals)]
     trained = [t for t in trials if t.state not in ("rejected", "duplicate")]
     kept = {(t.expression, t.origin, r.learning_rate, r.seed) for t in trained for r in t.runs}
     told = Counter(_runs(read_log(folder)))
