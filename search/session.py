@@ -21,7 +21,6 @@ from search.progress import TOLD, Goal, display
 from search.protocol import gate_before_training
 from search.results import claimed, session_recorded, set_aside
 from search.space.settings import Space
-from search.stopping import raised_stops
 from search.storage import has_study
 from search.study import Study, open_study, read_trials
 from search.summary import print_summary
@@ -32,7 +31,6 @@ from search.training.choice import CHOICE
 from search.training.planner import measured, planned
 
 
-@raised_stops()
 def run_session(
     space: Space, results: Path, fresh: bool, console: Console, address: str | None = None
 ) -> None:

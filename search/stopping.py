@@ -21,36 +21,6 @@ class Stopped(KeyboardInterrupt):
 
 
 @contextmanager
-def raised_stops() -> Iterator[None]:
-    """While it lasts, SIGTERM raises Stopped wherever the program is, as Ctrl-C raises
-    KeyboardInterrupt: of use where nothing is trained yet."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, _frame: object) -> None:
-        raise Stopped(number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def kept_handlers() -> Iterator[None]:
-    """What is called in it may set handlers of its own, as Ray's start does; they do not stay."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-@contextmanager
 def stop_signals() -> Iterator[list[int]]:
     """The signals that came while it lasts; the second of a kind acts as it would have without us.
 

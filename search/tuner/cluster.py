@@ -23,7 +23,6 @@ from search.environment import available_cpus, environment_variables
 from search.errors import StudyError
 from search.orphans import no_orphans
 from search.space.settings import Space
-from search.stopping import kept_handlers
 from search.training.candidate import error_line
 from search.tuner.capacity import keep_a_processor
 from search.tuner.shipping import Origin, runtime_env
@@ -111,8 +110,7 @@ def _start(folder: Path) -> None:
     if len(str(folder)) < LONGEST:
         options["_temp_dir"] = str(folder)
     try:
-        with kept_handlers():  # Ray's own, of SIGTERM, waits for 30 s and ends with code 1
-            ray.init("local", log_to_driver=False, logging_level=logging.CRITICAL, **options)
+        ray.init("local", log_to_driver=False, logging_level=logging.CRITICAL, **options)
     except (OSError, RuntimeError, ValueError) as error:
         raise StudyError(f"Ray does not start: {error_line(error)}") from error
 
@@ -124,13 +122,12 @@ def _join(address: str, brought: dict[str, Any]) -> None:
             " --address auto on its head node, or ray job submit (see the README)"
         )
     try:
-        with kept_handlers():
-            ray.init(
-                address,
-                log_to_driver=False,
-                logging_level=logging.CRITICAL,
-                runtime_env=brought,
-            )
+        ray.init(
+            address,
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            runtime_env=brought,
+        )
     except (OSError, RuntimeError, ValueError, RayError) as error:
         told = " ".join(str(error).split()) or error_line(error)
         raise StudyError(f"address: {address}: no cluster was joined: {told[:300]}") from error

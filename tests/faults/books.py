@@ -2,7 +2,7 @@
 
 The log is the witness: a line stands there for every run that ended, and the study must have each
 of them once, whatever was killed since. Where FAULTS_RECORD names a file, a line of JSON for every
-fault is added to it, which `python tests/faults/table.py` makes a table of.
+fault is added to it, which `results/records/2026-11-22_faults` was made of.
 """
 
 from __future__ import annotations
