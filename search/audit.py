@@ -33,7 +33,7 @@ from search.language.parser import parse
 from search.mending import tell_again, write_record
 from search.records import Trial, run_from_json
 from search.sealing import intact
-from search.training.sweep import best_rate, mean_scores
+from search.training.rates import best_rate, mean_scores
 
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
 """What Optuna is told of a record's state; FAIL of all others."""

@@ -141,6 +141,30 @@ def driver(options: argparse.Namespace) -> None:
         print(line)
 
 
+def slots_arguments(parser: argparse.ArgumentParser) -> None:
+    told = "a study, such as results/gated, whose log is read; none: a search of runs that wait"
+    parser.add_argument("study", type=Path, nargs="?", help=told)
+    parser.add_argument("--slots", type=int, help="trials at once; default: this machine's cores")
+    parser.add_argument("--seconds", type=float, default=10.0, help="that a run waits")
+    parser.add_argument("--trials", type=int, help="that wait; default: six in every slot")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def slots(options: argparse.Namespace) -> None:
+    from search.benchmarks import slots as keeping
+    from search.decisions import read_log
+    from search.environment import available_cpus
+
+    many = options.slots or available_cpus()
+    if options.study:
+        found = keeping.occupancy(read_log(options.study), many)
+    else:
+        trials = options.trials or 6 * many
+        tell = (lambda _: None) if options.json else partial(print, flush=True)
+        found = keeping.measure(many, options.seconds, trials, tell)
+    print(keeping.as_json(found) if options.json else keeping.line(found))
+
+
 Command = tuple[
     str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]
 ]
@@ -169,6 +193,11 @@ COMMANDS: dict[str, Command] = {
         "seconds of a proposal, of writing a trial, of resuming, as a study grows; nothing trains",
         driver_arguments,
         driver,
+    ),
+    "slots": (
+        "how busy a search keeps its slots: of a study's log, or with runs that wait",
+        slots_arguments,
+        slots,
     ),
     "trials": (
         "runs per minute of a search, against one Ray Tune trial per (candidate, rate, seed)",

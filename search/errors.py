@@ -49,6 +49,15 @@ class StudyError(SearchError):
     """A study that cannot be read, written or continued."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of its own words; the name of its class where it has none.
+
+    >>> first_line(ValueError("bad weather\\nfor ships")), first_line(KeyError())
+    ('bad weather', 'KeyError')
+    """
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def near_miss(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'sigmoid'?` when a known word is close, else the known words if they are few.
 

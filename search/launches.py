@@ -9,8 +9,9 @@ from typing import Any
 import optuna
 
 from search.database import checked
+from search.language.fingerprint import fingerprint
 from search.records import Origin, Run, Trial
-from search.space.grammar import Candidate
+from search.space.grammar import Candidate, Grammar
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,37 @@ class Proposal:
     candidate: Candidate
     fingerprint: str
     by: str
+
+
+def proposed(grammar: Grammar, asked: optuna.Trial, by: str) -> Proposal:
+    """What the choices of a trial derive, drawn by its study's sampler where they are not given."""
+    candidate = grammar.sample(asked)
+    return Proposal(asked, candidate, fingerprint(candidate.expression), by)
+
+
+def launch_of(trial: Trial, kept: Mapping[str, Any], checkpoints: str, promoted: int) -> Launch:
+    """The launch of a trial, with the runs that it has.
+
+    Args:
+        kept: its `candidate` attribute.
+        checkpoints: their folder.
+        promoted: the epoch of the last rung that it has passed.
+    """
+    return Launch(
+        number=trial.number,
+        expression=trial.expression,
+        origin=trial.origin,
+        name=trial.name,
+        runs=trial.runs,
+        seeds=trial.seeds,
+        rate=trial.best_rate,
+        budget=trial.budget,
+        task=trial.task,
+        rates=trial.rates,
+        alone=kept.get("deaths", 0) > 0,
+        checkpoints=checkpoints,
+        promoted=promoted,
+    )
 
 
 def first_of_each(trials: Iterable[Trial]) -> dict[str, int]:

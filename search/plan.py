@@ -17,9 +17,10 @@ from search.language.fingerprint import fingerprint
 from search.progress import duration
 from search.space.grammar import Grammar
 from search.space.settings import Resources, Space
-from search.training.candidate import Training, prepare
+from search.training.job import Training
 from search.training.loop import run_epochs
 from search.training.planner import Choice, planned
+from search.training.prepared import prepare
 from search.training.rungs import rungs_of, share_of_steps
 from search.training.side_by_side import Room
 

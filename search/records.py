@@ -101,7 +101,7 @@ class Trial:
     """The grammar's choices by path, as Optuna's parameters."""
     runs: tuple[Run, ...] = ()
     score: float | None = None
-    """Mean over seeds at the best learning rate (see `search.training.sweep.best_rate`)."""
+    """Mean over seeds at the best learning rate (see `search.training.rates.best_rate`)."""
     best_rate: float | None = None
     cost: float | None = None
     """Seconds of a training step relative to the same model with ReLU, measured side by side."""
@@ -135,6 +135,31 @@ class Trial:
     finals: tuple[Trial, ...] = ()
     """The finalists of this trial, as `read_trials` finds them: their `best_rate` is this trial's,
     their seeds are fresh, their score is the mean over the seeds on the test split."""
+
+
+def ended_run(
+    key: Key,
+    state: RunState,
+    reason: str,
+    curve: Sequence[Point],
+    steps: int,
+    seconds: float,
+    test: float | None = None,
+) -> Run:
+    """A run that ends so; of a complete one, its last point and `test` are what it is worth."""
+    last = curve[-1] if state == "complete" else None
+    return Run(
+        learning_rate=key[0],
+        seed=key[1],
+        state=state,
+        reason=reason,
+        score=last.score if last else None,
+        loss=last.loss if last else None,
+        test=test if last else None,
+        curve=tuple(curve),
+        steps=steps,
+        seconds=seconds,
+    )
 
 
 def unfinished(

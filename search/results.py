@@ -30,7 +30,7 @@ from search.errors import StudyError
 from search.space.settings import Space
 from search.tasks.task import Task, options_with, recipe_with
 
-__all__ = ["about", "claimed", "in_use", "lasting", "session_recorded", "set_aside", "write_whole"]
+__all__ = ["about", "claimed", "driver_recorded", "in_use", "lasting", "set_aside", "write_whole"]
 
 JOB_FOLDER = "working_dir_files"
 """Under a folder of this name Ray unpacks what `ray job submit --working-dir` sends."""
@@ -71,11 +71,11 @@ def set_aside(folder: Path) -> Path | None:
 
 
 @contextmanager
-def session_recorded(folder: Path, space: Space, task: Task, study: str) -> Iterator[None]:
-    """Write the settings now, and the end of the session when it ends, however it does."""
+def driver_recorded(folder: Path, space: Space, task: Task, study: str) -> Iterator[None]:
+    """Write the settings now, and the driver's end when it ends, however it does."""
     began, clock = _now(), time.monotonic()
     path = folder / "environment.json"
-    earlier = _sessions(path)
+    earlier = _earlier_drivers(path)
     settings = {**about(space, task, study), **environment()}
     text = yaml.safe_dump(space.resolved(), sort_keys=False, allow_unicode=True, width=100)
     write_whole(folder / "space.yaml", text)
@@ -87,7 +87,7 @@ def session_recorded(folder: Path, space: Space, task: Task, study: str) -> Iter
             "started": every[0]["started"],
             "ended": now["ended"],
             "seconds": round(sum(each["seconds"] for each in every), 1),
-            "sessions": every,
+            "sessions": every,  # the file's word for its drivers
         }
         write_whole(path, json.dumps({**settings, **times}, indent=2, ensure_ascii=False) + "\n")
 
@@ -131,8 +131,8 @@ def write_whole(path: Path, text: str) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _sessions(path: Path) -> list[Mapping[str, Any]]:
-    """The earlier sessions of a study; none when the file is missing or not ours."""
+def _earlier_drivers(path: Path) -> list[Mapping[str, Any]]:
+    """When earlier drivers worked; none when the file is missing or not ours."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["sessions"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -75,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Here, as torch and the rest take seconds to import, and `--help` needs none of it.
         from rich.console import Console
 
+        from search.driver import drive, print_plan
         from search.results import lasting
-        from search.session import print_plan, run_session
         from search.space.space import load_space
 
         trials = [] if given.trials is None else [f"search.trials={given.trials}"]
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if given.dry_run:
             print_plan(space, lasting(given.results), console, given.address)
         else:
-            run_session(space, lasting(given.results), given.fresh, console, given.address)
+            drive(space, lasting(given.results), given.fresh, console, given.address)
     except KeyboardInterrupt as stop:
         words = [word for word in (argv or sys.argv[1:]) if word != "--fresh"]
         again = shlex.join(["python", "-m", "search.run", *words])

@@ -37,17 +37,11 @@ from search.database import (
     runs_of,
 )
 from search.decisions import LOG, Decide, Log, run_summary, trial_summary, unlogged
-from search.entering import (
-    enter_baselines,
-    enter_finalist,
-    enter_placebos,
-    missing_finalists,
-)
-from search.errors import StudyError
+from search.entering import enter_baselines, enter_finalist, enter_placebos, missing_finalists
+from search.failures import Failures
 from search.finalists import Entry
 from search.ladder import Ladder, is_paused, promoted_to, taken_up
-from search.language.fingerprint import fingerprint
-from search.launches import Launch, Proposal, ended_as, first_of_each
+from search.launches import Launch, Proposal, ended_as, first_of_each, launch_of, proposed
 from search.records import Origin, Point, Run, Trial, to_json, unfinished
 from search.sealing import sealed
 from search.space.settings import Space
@@ -55,8 +49,6 @@ from search.storage import Place, reading, storage_errors
 
 __all__ = ["Launch", "Proposal", "Study", "open_study", "read_trials"]
 
-ALIKE = 3
-"""So many failures with one reason, before anything worked, end the search: the task is wrong."""
 TRAINED = ("complete", "pruned", "diverged", "failed")
 """States that count against the budget."""
 
@@ -74,7 +66,7 @@ class Study:
         self._database = database
         self._asked: dict[int, optuna.Trial] = {}
         self._curves: dict[int, dict[tuple[float, int], list[Point]]] = {}
-        self._held: dict[int, dict[str, Any]] = {}
+        self._failures = Failures()
         self.release(counted=True)
         enter_baselines(space, database)
         enter_placebos(space, database)
@@ -108,7 +100,7 @@ class Study:
     def trained(self) -> int:
         """Candidates of the search that were trained: what the budget counts."""
         counts = self.counts()
-        held = sum(self.trials[number].origin == "search" for number in self._held)
+        held = sum(self.trials[number].origin == "search" for number in self._failures.held)
         return held + sum(counts[state] for state in TRAINED)
 
     def running(self, origin: Origin | None = None) -> list[Trial]:
@@ -117,7 +109,7 @@ class Study:
             trial
             for trial in self.trials.values()
             if trial.state == "running"
-            and trial.number not in self._held
+            and trial.number not in self._failures.held
             and origin in (None, trial.origin)
         ]
 
@@ -170,7 +162,7 @@ class Study:
             study.tell(asked.number, state=TrialState.FAIL)
             return None
         number = record_number(baselines, asked.number)
-        derived = kept["fingerprint"] if baselines else self._derived(asked)
+        derived = kept["fingerprint"] if baselines else self._proposal(asked, "").fingerprint
         launch = self._launch(number, asked, kept)
         self._log_launch(number, kept)
         if derived == kept["fingerprint"]:
@@ -179,19 +171,12 @@ class Study:
         self._end(number, state="failed", reason=reason)
         return None
 
-    def _derived(self, asked: optuna.Trial) -> str:
-        assert self.space.grammar is not None, "only a grammar's points wait in its study"
-        return fingerprint(self.space.grammar.sample(asked).expression)
-
     def _launch(self, number: int, asked: optuna.Trial, kept: Mapping[str, Any]) -> Launch:
         runs = runs_of(asked.user_attrs)
         self._asked[number] = asked
         trial = self.trials[number] = replace(launched(number, kept), runs=runs)
-        own = trial.seeds, trial.best_rate, trial.budget, trial.task, trial.rates
-        own = *own, kept.get("deaths", 0) > 0, checkpoints_of(number, kept)
         self.ladder.remember(number, asked.user_attrs)
-        own = *own, promoted_to(asked.user_attrs)
-        return Launch(number, trial.expression, trial.origin, trial.name, runs, *own)
+        return launch_of(trial, kept, checkpoints_of(number, kept), promoted_to(asked.user_attrs))
 
     def promote(self) -> Launch | None:
         """A candidate that waited at a rung and goes on."""
@@ -206,18 +191,16 @@ class Study:
     def propose(self, sampler: BaseSampler, by: str) -> Proposal:
         """Ask a sampler for a candidate."""
         self._database.search.sampler = sampler
-        return self._proposal(by)
+        return self._proposal(self._database.search.ask(), by)
 
     def propose_choices(self, choices: Mapping[str, Any], by: str) -> Proposal:
         """Propose the candidate that these choices derive."""
         self._database.search.enqueue_trial(dict(choices))
-        return self._proposal(by)
+        return self._proposal(self._database.search.ask(), by)
 
-    def _proposal(self, by: str) -> Proposal:
-        assert self.space.grammar is not None, "there is nothing to propose without a grammar"
-        asked = self._database.search.ask()
-        candidate = self.space.grammar.sample(asked)
-        return Proposal(asked, candidate, fingerprint(candidate.expression), by)
+    def _proposal(self, asked: optuna.Trial, by: str) -> Proposal:
+        assert self.space.grammar is not None, "only a grammar's candidates are in the search"
+        return proposed(self.space.grammar, asked, by)
 
     def launch(self, proposal: Proposal) -> Launch:
         """Take a proposal: it is written, and runs from now on."""
@@ -300,8 +283,8 @@ class Study:
     def finish(self, number: int, **outcome: Any) -> Trial:
         """A trial ended as `outcome` (fields of its record) says.
 
-        A failure before anything worked is held back: when `ALIKE` of them give one reason, it is
-        the task that is wrong, and no candidate is used up by that.
+        A failure before anything worked is held back (`search.failures`): when all give one reason,
+        it is the task that is wrong, and no candidate is used up by that.
 
         Raises:
             StudyError: that many trials failed alike, and none worked.
@@ -311,17 +294,12 @@ class Study:
             if self._anything_worked():
                 self.accept_failures()
             return trial
-        self._held[number] = outcome
-        reasons = Counter(held["reason"] for held in self._held.values())
-        reason, times = reasons.most_common(1)[0]
-        if times >= ALIKE:
-            raise StudyError(f"{self.space.name}: the first {times} trials failed alike: {reason}")
+        self._failures.hold(self.space.name, number, outcome)
         return self.trials[number]
 
     def accept_failures(self) -> None:
         """Tell the failures that were held back: something worked, or nothing is left to try."""
-        for number, outcome in list(self._held.items()):
-            del self._held[number]
+        for number, outcome in self._failures.taken():
             self._end(number, **outcome)
 
     def _anything_worked(self) -> bool:

@@ -11,6 +11,7 @@ from torch import nn
 
 from search.activation import Activation
 from search.records import Key, Run
+from search.tasks.digits import TASK as DIGITS
 from search.tasks.task import (
     MakeActivation,
     Split,
@@ -20,10 +21,12 @@ from search.tasks.task import (
     options_with,
     recipe_with,
 )
+from search.tasks.text import TASK as TEXT
 from search.training.batched import run_together
-from search.training.candidate import Training
+from search.training.job import Training
 from search.training.loop import run_epochs
-from search.training.sweep import Grid, drain
+from search.training.rates import Grid
+from search.training.sweep import drain
 
 HERE = Path(__file__).parent
 CLOSE = 64 * torch.finfo(torch.float32).eps
@@ -48,6 +51,64 @@ def characters() -> Splits:
     random = torch.Generator().manual_seed(0)
     parts = [torch.randint(20, (size, 9), generator=random) for size in (24, 6, 2)]
     return Splits(*(Split(p[:, :-1], p[:, 1:]) for p in parts), outputs=20)
+
+
+# name: task, data, options, activation, recipe
+CASES: dict[str, tuple[Task, Splits, dict[str, Any], str, dict[str, Any]]] = {
+    "mlp": (DIGITS, digits(), {}, "golu", {}),
+    "mlp, nesterov and decay": (
+        DIGITS,
+        digits(),
+        {"norm": "layernorm"},
+        "gelu",
+        {"nesterov": True, "weight_decay": 0.05, "decay": "all"},
+    ),
+    "mlp, AdamW": (
+        DIGITS,
+        digits(),
+        {},
+        "silu",
+        {"optimizer": "adamw", "weight_decay": 0.1, "clip_norm": 0.5, "label_smoothing": 0.1},
+    ),
+    "mlp, BatchNorm": (DIGITS, digits(), {"norm": "batchnorm"}, "mish", {"momentum": 0.0}),
+    "mlp, a parameter per layer": (DIGITS, digits(), {}, GATED.format("per layer"), {}),
+    "mlp, a parameter per channel": (
+        DIGITS,
+        digits(),
+        {},
+        GATED.format("per channel"),
+        {"activation_weight_decay": 0.1},
+    ),
+    "mlp, a statistic and channels": (
+        DIGITS,
+        digits(),
+        {},
+        "x * sigmoid(s * x) * (1 + 0.1 * tanh(std(x))) where s = 1 per channel",
+        {},
+    ),
+    "mlp, a penalty": (DIGITS, digits(), {}, "velu", {}),
+    "cnn, BatchNorm": (
+        DIGITS,
+        digits(48),
+        {"model": "cnn"},
+        GATED.format("per channel"),
+        {"augmentation": ["flip", "crop"], "epochs": 1},
+    ),
+    "gpt": (
+        TEXT,
+        characters(),
+        {"context": 8, "layers": 1, "heads": 2, "width": 16},
+        "gelu",
+        {"batch_size": 8, "epochs": 1},
+    ),
+    "gpt, gated": (
+        TEXT,
+        characters(),
+        {"context": 8, "layers": 1, "heads": 2, "width": 16, "ffn": "gated"},
+        "u * x * sigmoid(b * x) where b = 1 per layer",
+        {"batch_size": 8, "epochs": 1},
+    ),
+}
 
 
 def plain(task: Task, splits: Splits, make: MakeActivation, keys: Sequence[Key], **rest: Any):

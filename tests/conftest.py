@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import pytest
 import ray
 
 from search.environment import environment_variables
+from tests.study_cases import MakeSpace, space_in
+
+PATIENCE = 10  # seconds; each test takes milliseconds, a formula that hangs would take for ever
 
 
 @pytest.fixture(scope="module")
@@ -25,3 +31,23 @@ def ray_runs() -> Iterator[None]:
         )
         yield
         ray.shutdown()
+
+
+@pytest.fixture
+def make_space(tmp_path: Path) -> MakeSpace:
+    """Writes the space of a small study on the toy task; see `space_in`."""
+    return partial(space_in, tmp_path)
+
+
+@pytest.fixture
+def no_hang() -> Iterator[None]:
+    """A hang becomes a failure of the test that hangs."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"not done after {PATIENCE} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(PATIENCE)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)

@@ -9,9 +9,9 @@ from typing import Any
 from search.records import Run
 from search.space.settings import Promotion, Space
 from search.space.space import load_space
-from search.training.candidate import Training
 from search.training.checkpoints import Keeping
-from search.training.sweep import Grid
+from search.training.job import Training
+from search.training.rates import Grid
 
 HERE = Path(__file__).parent
 

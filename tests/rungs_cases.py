@@ -9,7 +9,8 @@ from typing import Any
 
 from search.records import Key, Point, Run
 from search.space.settings import Halving
-from search.training.sweep import Grid, sweep
+from search.training.rates import Grid
+from search.training.sweep import sweep
 
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 GRID = Grid(RATES, default=0.01, seeds=(0, 1), halving=Halving(keep=0.5, rungs=2))

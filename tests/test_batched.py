@@ -18,23 +18,18 @@ from search.errors import SpaceError
 from search.records import Run
 from search.space.space import load_space
 from search.tasks.digits import TASK as DIGITS
-from search.tasks.task import (
-    MakeActivation,
-    Recipe,
-    Splits,
-    Task,
-)
-from search.tasks.text import TASK as TEXT
+from search.tasks.task import MakeActivation, Recipe, Splits, Task
 from search.training.batched import run_together
-from search.training.candidate import Job, train_candidate
+from search.training.candidate import train_candidate
+from search.training.job import Job
 from search.training.planner import Choice, plan_batching, planned
-from search.training.sweep import Grid
+from search.training.rates import Grid
 from tests.batched_cases import (
+    CASES,
     CLOSE,
     GATED,
     KEYS,
     TOY,
-    characters,
     digits,
     distance,
     plain,
@@ -43,63 +38,6 @@ from tests.batched_cases import (
     together,
     training,
 )
-
-# name: task, data, options, activation, recipe
-CASES: dict[str, tuple[Task, Splits, dict[str, Any], str, dict[str, Any]]] = {
-    "mlp": (DIGITS, digits(), {}, "golu", {}),
-    "mlp, nesterov and decay": (
-        DIGITS,
-        digits(),
-        {"norm": "layernorm"},
-        "gelu",
-        {"nesterov": True, "weight_decay": 0.05, "decay": "all"},
-    ),
-    "mlp, AdamW": (
-        DIGITS,
-        digits(),
-        {},
-        "silu",
-        {"optimizer": "adamw", "weight_decay": 0.1, "clip_norm": 0.5, "label_smoothing": 0.1},
-    ),
-    "mlp, BatchNorm": (DIGITS, digits(), {"norm": "batchnorm"}, "mish", {"momentum": 0.0}),
-    "mlp, a parameter per layer": (DIGITS, digits(), {}, GATED.format("per layer"), {}),
-    "mlp, a parameter per channel": (
-        DIGITS,
-        digits(),
-        {},
-        GATED.format("per channel"),
-        {"activation_weight_decay": 0.1},
-    ),
-    "mlp, a statistic and channels": (
-        DIGITS,
-        digits(),
-        {},
-        "x * sigmoid(s * x) * (1 + 0.1 * tanh(std(x))) where s = 1 per channel",
-        {},
-    ),
-    "mlp, a penalty": (DIGITS, digits(), {}, "velu", {}),
-    "cnn, BatchNorm": (
-        DIGITS,
-        digits(48),
-        {"model": "cnn"},
-        GATED.format("per channel"),
-        {"augmentation": ["flip", "crop"], "epochs": 1},
-    ),
-    "gpt": (
-        TEXT,
-        characters(),
-        {"context": 8, "layers": 1, "heads": 2, "width": 16},
-        "gelu",
-        {"batch_size": 8, "epochs": 1},
-    ),
-    "gpt, gated": (
-        TEXT,
-        characters(),
-        {"context": 8, "layers": 1, "heads": 2, "width": 16, "ffn": "gated"},
-        "u * x * sigmoid(b * x) where b = 1 per layer",
-        {"batch_size": 8, "epochs": 1},
-    ),
-}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -290,7 +228,7 @@ def test_all_forms_of_a_formula_compile_in_one_library():
 
 
 def test_a_sweep_of_one_run_is_not_batched():
-    from search.training.candidate import prepare
+    from search.training.prepared import prepare
 
     made = training(grid=Grid((0.1,), 0.1, (0,)))
     assert plan_batching(prepare(made), made.grid) == Choice(1, (), "a sweep is a single run")

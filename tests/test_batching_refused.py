@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from search.records import Run
 from search.tasks.digits import TASK as DIGITS
 from search.tasks.task import MakeActivation, Recipe, Splits, Task
-from search.training.candidate import Job, train_candidate
+from search.training.batched import BatchingError
+from search.training.candidate import train_candidate
+from search.training.job import Job
 from search.training.planner import planned
-from search.training.stacked import BatchingError
 from tests.batched_cases import KEYS, OWN, digits, settings, silu, together, training
 
 # --- what cannot be batched ----------------------------------------------------------------------

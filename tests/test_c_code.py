@@ -8,13 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from search.benchmarks.goals import TYPES
 from search.kernels.c_build import find_compiler
 from search.kernels.c_code import render, split_stages
+from search.kernels.c_fusion import fuse
 from search.kernels.c_rendering import CRendering
 from search.kernels.formula import Formula, compile_batch, load_formula
 from search.kernels.operators import apply_formula
 from search.kernels.program import lower
-from search.language.catalog import CATALOG
+from search.language.catalog import CATALOG, read_activation
 from search.language.expression import Expression
 from search.language.parser import parse
 from tests.cases import CASES, expression, has_statistics
@@ -191,10 +193,10 @@ def test_empty_and_zero_dimensional(text: str, shape: tuple[int, ...]):
 
 
 @pytest.mark.parametrize("dtype", SIXTEEN)
-@pytest.mark.parametrize("name", POINTWISE)
+@pytest.mark.parametrize("name", [*POINTWISE, *TYPES])
 def test_every_16_bit_input(name: str, dtype: torch.dtype):
     """All 65,536 values, forward and slope: one rounding of float64, or 2e-7 of x in a tail."""
-    e = CATALOG[name].expression
+    e = read_activation(TYPES.get(name, name))
     formula = load(e)
     x = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
     inputs = [x, torch.ones_like(x)][: len(e.inputs)]
@@ -268,6 +270,38 @@ def test_nan_and_infinite_gradients_are_never_masked(name: str):
     (dx,) = torch.autograd.grad(y, x, upstream)
     assert y.isnan().tolist() == [True, False, False, False]
     assert dx.isnan().tolist() == [True, True, False, True] and dx[2] == math.inf
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "softplus", "gompertz", "normal_cdf", "gumbel_pdf"])
+def test_no_bit_of_a_nan_is_lost_in_an_exponential(name: str):
+    """0xFFFFFFFF is what memory set to -1 holds."""
+    x = torch.tensor([-1, 0x7FC00001, 0x7FFFFFFF, -(2**22) + 3] * 8, dtype=torch.int32)
+    x = x.view(torch.float32)
+    assert c_rendering(load(parse(f"{name}(x)")), x).forward([x], -1).isnan().all()
+
+
+SUM = "arctan(3 * x) + arcsin(clip(c * x, -1, 1)) where c = {0} per layer"
+
+
+@pytest.mark.parametrize("c", [0.25, -0.25, 3.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_arctan_and_arcsin_together_are_one_angle(c: float, dtype: torch.dtype):
+    """On every side of the circle, to a few roundings of a right angle; near 0 of the angle."""
+    formula = load(parse(SUM.format(c)))
+    assert "angle(" in render(lower(formula.expression, fuse), frozenset())
+    size = torch.logspace(-6, 8, 4000, dtype=torch.float64)
+    x = torch.cat([-size, torch.tensor([0.0, math.inf, -math.inf]), size]).to(dtype)
+    parameter = torch.tensor(c, dtype=dtype)
+    got = gradients(formula, c_rendering(formula, x), torch.ones_like(x), [x, parameter])
+    inputs = [x.double(), parameter.double()]
+    wanted = gradients(formula, formula.reference, torch.ones_like(inputs[0]), inputs)
+    eps, bx = torch.finfo(dtype).eps, (3 * x.double()).abs()
+    # Half a unit that c x has lost is worth the slope of arcsin, 1e-3 from the ends at most 23.
+    steepness = (1 - (c * inputs[0]) ** 2).clamp_min(1e-4).rsqrt()
+    away = ((c * inputs[0]).abs() - 1).abs() > 1e-3
+    off = [(a - b).abs() for a, b in zip(got, wanted, strict=True)]
+    assert (off[0] <= 8 * eps * bx.clamp_max(1.0) * steepness)[away].all()
+    assert (off[1] <= 8 * eps * (wanted[1].abs() + 1) * steepness**2)[away].all()
 
 
 @pytest.mark.parametrize("name", POINTWISE)

@@ -25,11 +25,12 @@ from search.tasks.digits import TASK as DIGITS
 from search.tasks.task import MakeActivation, Task
 from search.training.alike import makers, shared_programs
 from search.training.batched import run_members
-from search.training.candidate import Job, Outcome, Training, train_candidate
+from search.training.batched.stacked import stack_models
+from search.training.candidate import train_candidate
 from search.training.candidates import MOST, groups_of, train_candidates
+from search.training.job import Job, Outcome, Training
 from search.training.loop import initial_model
-from search.training.stacked import stack_models
-from search.training.sweep import Grid
+from search.training.rates import Grid
 from tests.batched_cases import CLOSE, OWN, digits, distance, plain, settings, training
 
 HERE = Path(__file__).parent

@@ -25,7 +25,8 @@ from search.results import lasting
 from search.space.settings import Resources, Space
 from search.space.space import load_space
 from search.study import Study, open_study, read_trials
-from search.training.candidate import Training, task_of, training_of
+from search.training.from_space import task_of, training_of
+from search.training.job import Training
 from search.training.planner import measured
 from search.tuner import on_a_worker, plan_on_a_cluster, run_search
 from search.tuner.capacity import Capacity, Node, most_at_once

@@ -16,12 +16,14 @@ from search.errors import SpaceError, StudyError, TaskError
 from search.records import Run
 from search.space.space import load_space
 from search.tasks.task import MakeActivation, Recipe, Splits, Task, recipe_with
-from search.training.batched import Batch, run_together
-from search.training.candidate import training_of
-from search.training.compiled import CompileError, Recorded, traced
+from search.training.batched import run_together
+from search.training.batched.batch import Batch
+from search.training.batched.compiled import CompileError, traced
+from search.training.cuda_graph import Recorded
+from search.training.from_space import training_of
 from search.training.loop import run_epochs
 from search.training.sweep import drain
-from tests.test_batched import CASES, CLOSE, TOY, digits, settings
+from tests.batched_cases import CASES, CLOSE, TOY, digits, settings
 
 KEYS = ((0.003, 0), (0.03, 7))
 MEMBERS = tuple((0, *key) for key in KEYS)
@@ -59,19 +61,19 @@ def test_the_traced_step_has_the_gradients_of_the_eager_one(case: str):
         torch.device("cpu"),
         False,
     )
-    batch.stacked.model.train()
+    batch.update.stacked.model.train()
     batch.batches.begin()
-    data = *batch.batches.take(0), batch.optimizer.weights
-    program = traced(batch.stacked, batch._gradients, data, backend="aot_eager")
-    with batch.stacked.untouched():
-        wanted, gradients = batch._gradients(*data)
-        buffers = [tensor.clone() for tensor in batch.stacked.constants]
+    data = *batch.batches.take(0), batch.update.optimizer.weights
+    program = traced(batch.update.stacked, batch.update.weighted, data, backend="aot_eager")
+    with batch.update.stacked.untouched():
+        wanted, gradients = batch.update.weighted(*data)
+        buffers = [tensor.clone() for tensor in batch.update.stacked.constants]
     found, own = program(*data)
     torch.testing.assert_close(found, wanted, rtol=CLOSE, atol=0)
     largest = max(float(g.abs().max()) for g in gradients)  # that before BatchNorm is round-off
     for a, b in zip(own, gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=CLOSE, atol=CLOSE * largest)
-    for a, b in zip(batch.stacked.constants, buffers, strict=True):
+    for a, b in zip(batch.update.stacked.constants, buffers, strict=True):
         torch.testing.assert_close(a, b, rtol=CLOSE, atol=CLOSE)
 
 
@@ -134,12 +136,12 @@ def test_what_depends_on_values_cannot_be_traced():
     )
 
     def branching(inputs: Tensor, targets: Tensor, weights: Tensor):
-        return batch._gradients(Branching()(inputs), targets, weights)
+        return batch.update.weighted(Branching()(inputs), targets, weights)
 
     batch.batches.begin()
-    data = *batch.batches.take(0), batch.optimizer.weights
+    data = *batch.batches.take(0), batch.update.optimizer.weights
     with pytest.raises(CompileError) as caught:
-        traced(batch.stacked, branching, data, backend="aot_eager")
+        traced(batch.update.stacked, branching, data, backend="aot_eager")
     assert "\n" not in str(caught.value)
 
 
@@ -160,11 +162,11 @@ def test_a_factor_that_is_a_tensor_moves_the_parameters_alike(optimizer: str):
             torch.device("cpu"),
             False,
         )
-        batch.stacked.model.train()
+        batch.update.stacked.model.train()
         batch.batches.begin()
         for number in range(3):
-            batch._step(*batch.batches.take(number), kind(0.7))
-        found.append(batch.stacked.stored)
+            batch.update.whole(*batch.batches.take(number), kind(0.7))
+        found.append(batch.update.stacked.stored)
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b, rtol=CLOSE, atol=CLOSE)
 

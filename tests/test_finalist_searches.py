@@ -28,12 +28,9 @@ from search.space.settings import Space
 from search.space.space import load_space
 from search.statistics.calibration import placebo_share
 from search.study import read_trials
-from search.training.candidate import (
-    Job,
-    task_of,
-    train_candidate,
-    training_of,
-)
+from search.training.candidate import train_candidate
+from search.training.from_space import task_of, training_of
+from search.training.job import Job
 from tests.rings import PATIENT, ROOT, opened, reread, write
 
 

@@ -9,13 +9,9 @@ from typing import Any
 import pytest
 
 from search.records import Run
-from search.training.candidate import (
-    Job,
-    Outcome,
-    Training,
-    train_candidate,
-)
-from search.training.sweep import Grid
+from search.training.candidate import train_candidate
+from search.training.job import Job, Outcome, Training
+from search.training.rates import Grid
 from tests.rings import ROOT, write
 
 

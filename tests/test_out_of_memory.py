@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from search.records import Member, Point, Run, SharedEpoch
-from search.training.candidate import Job, train_candidate
-from search.training.memory import halving, in_batches, out_of_memory
+from search.training.batched.memory import halving, in_batches, out_of_memory
+from search.training.candidate import train_candidate
+from search.training.job import Job
 from search.training.sweep import SharedEpochs
 from tests.batched_cases import training
 from tests.rungs_cases import EPOCHS, RATES, start
@@ -104,7 +105,7 @@ def test_out_of_memory_in_step_halves_the_batch_and_no_epoch_is_told_twice(at: i
 
 
 def test_a_scheduler_hears_the_same_when_memory_runs_out(monkeypatch: pytest.MonkeyPatch):
-    from search.training.batched import Batch
+    from search.training.batched.batch import Batch
 
     heard: list[list[tuple[int, float, int]]] = []
     for most in (100, 3):

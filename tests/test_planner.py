@@ -12,9 +12,9 @@ from search.errors import StudyError
 from search.plan import room_of, side_by_side
 from search.space.settings import Resources
 from search.space.space import load_space
-from search.training.candidate import prepare
 from search.training.choice import Choice, read_choice, write_choice
 from search.training.planner import pays, planned, with_compile
+from search.training.prepared import prepare
 from search.training.side_by_side import (
     CONTEXT,
     Room,
@@ -24,7 +24,7 @@ from search.training.side_by_side import (
     ways_on_cpu,
     ways_on_gpu,
 )
-from tests.test_batched import training
+from tests.batched_cases import training
 
 GIB = 2**30
 LONG = 10**8

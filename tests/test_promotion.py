@@ -13,8 +13,9 @@ from search.errors import SpaceError
 from search.promotion import promotable, rung_epochs, spared_by_promotion
 from search.records import Run, Trial
 from search.space.settings import Promotion
-from search.training.candidate import Job, train_candidate
+from search.training.candidate import train_candidate
 from search.training.checkpoints import Paused
+from search.training.job import Job
 from tests.promotion_cases import bare, make_space, training
 
 # --- by hand --------------------------------------------------------------------------------------

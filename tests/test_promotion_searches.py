@@ -16,8 +16,9 @@ from search.records import Point, Run, Trial
 from search.run import main
 from search.space.settings import Space
 from search.study import Launch, Study, open_study, read_trials
-from search.training.candidate import Job, train_candidate
-from search.training.sweep import Grid
+from search.training.candidate import train_candidate
+from search.training.job import Job
+from search.training.rates import Grid
 from tests.promotion_cases import bare, make_space, training
 
 # --- a study that is killed -----------------------------------------------------------------------

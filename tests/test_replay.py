@@ -24,7 +24,7 @@ from search.errors import StudyError
 from search.figures.replay import draw_replay, replay_info
 from search.records import Run
 from search.space.space import load_space
-from search.training.sweep import best_rate, mean_scores
+from search.training.rates import best_rate, mean_scores
 from tests.table_cases import header, known_table
 
 ROOT = Path(__file__).resolve().parent.parent

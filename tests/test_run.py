@@ -1,4 +1,4 @@
-"""The command line: one session after another, killed, stopped, refused."""
+"""The command line: one driver after another, killed, stopped, refused."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def refused(space: Path, *more: str, capsys: pytest.CaptureFixture[str]) -> list
     return out.err.splitlines()
 
 
-# --- sessions, on one Ray ------------------------------------------------------------------------
+# --- drivers, on one Ray -------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("ray_runs")

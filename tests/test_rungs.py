@@ -17,16 +17,11 @@ from search.space.settings import Halving
 from search.space.space import load_space
 from search.statistics import spared_share, summarize_rates
 from search.summary import notes
-from search.training.candidate import Job, Training, train_candidate
+from search.training.candidate import train_candidate
+from search.training.job import Job, Training
+from search.training.rates import Grid, best_rate, mean_scores, why_diverged
 from search.training.rungs import leaving, rungs_of, steps_spared
-from search.training.sweep import (
-    Grid,
-    at_edge,
-    best_rate,
-    mean_scores,
-    sweep,
-    why_diverged,
-)
+from search.training.sweep import sweep
 from tests.rungs_cases import EPOCHS, GRID, LOST, RATES, point, start, swept
 
 EPS = 2.0**-23  # of float32
@@ -88,7 +83,6 @@ def test_the_worst_rates_leave_at_the_rungs_with_all_their_seeds():
 def test_a_rate_that_left_is_tried_but_neither_eligible_nor_diverged():
     runs = swept()
     assert set(mean_scores(runs)) == {0.01, 0.03}
-    assert not at_edge(runs, 0.01)
     left = {s.learning_rate: s for s in summarize_rates(runs)}[0.1]
     assert (left.pruned, left.diverged, left.n, left.mean, left.whole) == (2, 0, 0, None, False)
 
@@ -131,10 +125,10 @@ def test_when_all_that_were_kept_diverge_the_reason_names_those_that_left():
 def test_a_loss_is_minimised_and_ties_stay_near_the_default():
     points = {(rate, 0): point(2, 0.5) for rate in RATES}
     points[0.03, 0] = point(2, 0.7)
-    shared: dict[str, Any] = {"rates": RATES, "seeds": (0,), "default": 0.01}
-    down = leaving(2, 2, points, (), maximize=False, **shared)
+    grid = Grid(RATES, default=0.01, seeds=(0,), maximize=False)
+    down = leaving(2, 2, points, (), grid)
     assert set(down) == {0.001, 0.03, 0.1}
-    up = leaving(2, 2, points, (), maximize=True, **shared)
+    up = leaving(2, 2, points, (), replace(grid, maximize=True))
     assert set(up) == {0.001, 0.003}  # 0.1 is beside the leader
 
 

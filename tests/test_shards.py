@@ -20,13 +20,14 @@ from search.records import Run
 from search.space.settings import Resources
 from search.space.space import load_space
 from search.tasks.task import Recipe, Split
-from search.training.batched import run_together
-from search.training.candidate import Job, Outcome, Training, train_candidate, training_of
+from search.training.batched import BatchingError, run_together
+from search.training.candidate import train_candidate
+from search.training.from_space import training_of
+from search.training.job import Job, Outcome, Training
 from search.training.loop import train
 from search.training.planner import planned
+from search.training.rates import Grid
 from search.training.shards import ALONE, Shards
-from search.training.stacked import BatchingError
-from search.training.sweep import Grid
 from search.tuner.capacity import Node, most_at_once, part_of
 from search.tuner.parallel import bundles
 from tests import toy_task

@@ -263,3 +263,9 @@ def test_the_probes_reach_everywhere_but_zero():
     assert len(np.unique(x)) == x.size == 270
     assert x[0] == -100 and x[-1] == 100 and 0 not in x
     assert np.diff(x[np.abs(x) < 8]).max() < 0.1
+
+
+def test_values_at_the_end_of_float64_have_a_fingerprint():
+    texts = ("1.79e308 * tanh(x)", "-1.79e308 * tanh(x)", "1e300 * tanh(x)", "1e290 * tanh(x)")
+    assert len({fingerprint(parse(text)) for text in texts[:2]}) == 2
+    assert all(len(fingerprint(parse(text))) == 16 for text in texts)

@@ -19,7 +19,7 @@ from search.training.batched import run_together
 from search.training.loop import run_epochs
 from search.training.streaming import streamed, workers_for
 from search.training.sweep import drain
-from tests.test_batched import CASES, digits, settings
+from tests.batched_cases import CASES, digits, settings
 
 CPU = torch.device("cpu")
 KEYS = ((0.003, 0), (1e9, 7), (0.03, 7), (0.003, 3))

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,20 @@ from search.benchmarks.table import (
     read_table,
     row_line,
 )
-from search.benchmarks.tabulate import check_finite, tabulate
+from search.benchmarks.tabulate import (
+    Work,
+    candidates,
+    check_finite,
+    evaluate,
+    header_of,
+    in_one_program,
+    tabulate,
+)
 from search.errors import SpaceError, StudyError
 from search.space.space import load_space
-from search.training.candidate import Job, task_of, train_candidate, training_of
+from search.training.candidate import train_candidate
+from search.training.from_space import task_of, training_of
+from search.training.job import Job
 from tests.table_cases import known_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -134,6 +145,27 @@ def test_a_row_is_what_a_search_would_have_trained(folder: Path, table: Table):
         losses = [point.loss for point in run.curve]
         np.testing.assert_allclose(row.losses[place], losses, rtol=2e-4)
         assert row.scores[place][-1] == pytest.approx(run.score, abs=1 / 128 + 1e-5)
+
+
+def test_functions_of_one_program_train_together_to_the_rows_that_each_has_alone(folder: Path):
+    space = load_space(
+        folder / "six.yaml", ["activation={F: ['x * sigmoid(s * x) where s in {0.7, 1.1, 1.3}']}"]
+    )
+    training = replace(training_of(space, task_of(space)), at_once=6)
+    work = Work(training, header_of(space, training), gates=True)
+    found = candidates(space)
+    (group,) = in_one_program(work, found)
+    assert list(group) == list(found)
+    plain = {key: (str(one.expression), one.choices) for key, one in group.items()}
+    together = evaluate(work, plain)
+    for row in together:
+        (alone,) = evaluate(work, {row.fingerprint: plain[row.fingerprint]})
+        assert (row.expression, row.state) == (alone.expression, alone.state)
+        np.testing.assert_allclose(row.losses, alone.losses, rtol=2e-4)
+        assert np.isfinite(row.scores).all()
+        assert row.cost is not None
+        assert row.parameters == alone.parameters
+    assert len({row.scores.tobytes() for row in together}) > 1
 
 
 def test_the_same_command_reads_a_whole_table_and_another_one_is_refused(

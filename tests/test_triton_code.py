@@ -143,6 +143,16 @@ def test_parameters_cannot_take_the_names_of_a_kernel():
             compile(render_channels(lowered, formula, layout, [name]), layout, "exec")
 
 
+def test_arctan_and_arcsin_are_one_angle_and_share_the_root_with_the_slope():
+    source = text("arctan(x) + arcsin(clip(b * x, -1, 1)) where b = 0.5 per layer")
+    assert "def arctan(" not in source and "def arcsin(" not in source
+    assert " = angle(" in kernel(source, "value")
+    gate = "x * sigmoid(arctan(x) + arcsin(clip(b * x, -1, 1))) where b = 0.5 per layer"
+    both = kernel(text(gate), "slopes")
+    assert both.count(" = angle(") == 1 and both.count("tl.sqrt(") == 1
+    assert both.count("1.0 - ") == 1  # 1 - b**2, of the root and of the slope
+
+
 def test_a_gpu_runs_proven_kernels_and_float64_as_torch_operations():
     for kernel in ("auto", "triton"):
         formula = load_formula(parse("x * sigmoid(x)"), kernel)

@@ -18,7 +18,7 @@ from search.space.settings import Resources, Space
 from search.space.space import load_space
 from search.study import Study, open_study, read_trials
 from search.summary import notes
-from search.training.candidate import task_of, training_of
+from search.training.from_space import task_of, training_of
 from search.tuner import run_search
 
 pytestmark = pytest.mark.usefixtures("ray_runs")

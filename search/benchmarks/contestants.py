@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search.activation import Activation
-from search.benchmarks.composed import Composed
+from search.benchmarks.handwritten import HandWritten
 from search.benchmarks.timing import Call, Prepare
 from search.language.catalog import CATALOG
 from search.language.expression import Expression
@@ -122,25 +122,25 @@ def make_native(expression: Expression, tensors: Tensors) -> Contestant | None:
     function = native(expression)
     if function is None:
         return None
-    values = tuple(_composed(expression, tensors).parameters())
+    values = tuple(_written(expression, tensors).parameters())
     return Contestant(lambda *inputs: function(*inputs, *values), values)
 
 
 def make_eager(expression: Expression, tensors: Tensors) -> Contestant:
     """The formula composed of torch operations."""
-    return _of_module(_composed(expression, tensors))
+    return _of_module(_written(expression, tensors))
 
 
 def make_compiled(expression: Expression, tensors: Tensors) -> Contestant:
     """The same through `torch.compile`, for the shape at hand."""
-    module = _composed(expression, tensors)
+    module = _written(expression, tensors)
     function = torch.compile(module, fullgraph=True, dynamic=False)
     return Contestant(function, tuple(module.parameters()))
 
 
-def _composed(expression: Expression, tensors: Tensors) -> Composed:
+def _written(expression: Expression, tensors: Tensors) -> HandWritten:
     x = tensors.inputs[0]
-    return Composed(expression, x.shape[-1]).to(x.device, x.dtype).eval()
+    return HandWritten(expression, x.shape[-1]).to(x.device, x.dtype).eval()
 
 
 def _of_module(module: nn.Module) -> Contestant:

@@ -27,13 +27,13 @@ from search.language.expression import Expression
 from search.proposals import Proposals
 from search.protocol import gate_before_training
 from search.records import Point, Run
-from search.results import session_recorded
+from search.results import driver_recorded
 from search.space.settings import Space
 from search.space.space import load_space
 from search.storage import DATABASE
 from search.study import Launch, Study, open_study, read_trials
 from search.tasks.task import Task, recipe_with
-from search.training.candidate import task_of
+from search.training.from_space import task_of
 
 WINDOW = 20
 """Trials at the end of each stage whose seconds are measured, gate included (fewer where the stage
@@ -103,7 +103,7 @@ def _grown(
     epochs = recipe_with(task.recipe, space.recipe).epochs
     tell(HEADS)
     found: list[Stage] = []
-    with session_recorded(folder, space, task, study.name):
+    with driver_recorded(folder, space, task, study.name):
         for count in wanted:
             _fill(study, count - WINDOW, epochs)
             found.append(_measured(study, count, epochs))

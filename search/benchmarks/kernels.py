@@ -31,7 +31,13 @@ from search.benchmarks.measured import (
     Spread,
     Timed,
 )
-from search.benchmarks.timing import Prepare, calibrate, interleaved, threads
+from search.benchmarks.timing import (
+    Prepare,
+    calibrate,
+    interleaved,
+    keep_freed_memory,
+    threads,
+)
 from search.environment import available_cpus, environment_variables
 from search.language.expression import Expression
 from search.language.parser import parse
@@ -205,6 +211,7 @@ def one_line(error: Exception) -> str:
 def run(plan: Plan, say: Callable[[str], None]) -> Bench:
     """Measure a plan; `say` gets the table's lines as they are known. Ctrl-C keeps what is done."""
     first, batch, problems = _first_steps(plan)
+    keep_freed_memory()
     found: list[Measurement] = []
     started = None
     try:

@@ -16,11 +16,12 @@ from typing import Any
 
 import torch
 
-from search.benchmarks.composed import Composed
+from search.benchmarks.handwritten import HandWritten
 from search.language.parser import parse
 from search.space.space import load_space
-from search.training.candidate import prepare, task_of, training_of
+from search.training.from_space import task_of, training_of
 from search.training.loop import train
+from search.training.prepared import prepare
 
 
 def trainable(config: dict[str, Any]) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def trainable(config: dict[str, Any]) -> dict[str, Any]:
     run = train(
         prepared.task,
         prepared.splits,
-        lambda: Composed(expression),
+        lambda: HandWritten(expression),
         options=prepared.options,
         recipe=prepared.recipe,
         learning_rate=config["rate"],

@@ -1,7 +1,7 @@
 """What a table says is best, and how far it can be believed.
 
 The true value of a function is its mean over all seeds of the table at its own best rate, by the
-rules of a sweep (`search.training.sweep`): a rate at which a seed diverged is not eligible, ties go
+rules of a sweep (`search.training.rates`): a rate at which a seed diverged is not eligible, ties go
 to the rate nearest the default. What a search sees of it is the same of a few seeds.
 """
 

@@ -164,8 +164,8 @@ def plans_of(runs: int) -> dict[str, _Plan]:
 def picked(case: str, runs: int, device: str) -> _Plan:
     """The planner's way, on a device that at most two trials share."""
     from search.training.planner import plan_batching, with_processes
+    from search.training.rates import Grid
     from search.training.side_by_side import Room
-    from search.training.sweep import Grid
 
     keys = keys_of(runs)
     rates, seeds = (tuple(dict.fromkeys(part)) for part in zip(*keys, strict=True))
@@ -253,7 +253,7 @@ def measure(
 def prepared_case(name: str, device: str) -> Any:
     """The case as the trainings take it, with random data."""
     from search.tasks.task import splits_to
-    from search.training.candidate import Prepared
+    from search.training.prepared import Prepared
 
     case = CASES[name]
     task = TASKS[case.task]

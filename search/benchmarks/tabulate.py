@@ -20,8 +20,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from search.benchmarks.table import (
     EMPTY,
     Header,
@@ -39,6 +37,7 @@ from search.benchmarks.table import (
 )
 from search.environment import environment
 from search.errors import SpaceError, StudyError
+from search.failures import refuse_alike
 from search.kernels.abreast import forms_abreast
 from search.kernels.formula import compile_batch
 from search.language.fingerprint import fingerprint
@@ -51,21 +50,15 @@ from search.space.grammar import Candidate
 from search.space.settings import Space
 from search.stopping import SIGNALS, Stopped, stop_signals
 from search.tasks.task import Recipe, find_task
-from search.training.candidate import (
-    Job,
-    Outcome,
-    Training,
-    prepare,
-    train_candidate,
-    training_of,
-)
+from search.training.candidates import groups_of, train_candidates
+from search.training.from_space import training_of
+from search.training.job import Job, Outcome, Training
+from search.training.prepared import prepare
 
 LARGEST = 20_000
 """The most derivations of a space that is tabulated."""
 CHUNK = 32
 """Candidates compiled together (25 ms each; alone 150) and then trained."""
-ALIKE = 3
-"""So many failures with one reason, and nothing that worked, end it: the task is wrong."""
 EVERY = 15.0
 """Seconds between two lines about the progress."""
 
@@ -226,21 +219,43 @@ def _rows_to_come(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max(1, workers), context, initializer=_ends_with_parent) as pool:
         try:
-            for first in range(0, len(missing), CHUNK):
-                chunk = [(key, found[key]) for key in missing[first : first + CHUNK]]
+            for groups in _chunks(in_one_program(work, {key: found[key] for key in missing})):
                 if work.training.device == "cpu":
-                    expressions = [candidate.expression for _, candidate in chunk]
+                    expressions = [c.expression for group in groups for c in group.values()]
                     compile_batch([f for e in expressions for f in (e, *forms_abreast(e))])
-                for done in as_completed([_ask(pool, work, *pair) for pair in chunk]):
-                    yield done.result()
+                for done in as_completed([_ask(pool, work, group) for group in groups]):
+                    yield from done.result()
         except BrokenProcessPool:
             raise StudyError("a worker was killed, by a lack of memory perhaps") from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _ask(pool: ProcessPoolExecutor, work: Work, key: str, candidate: Candidate) -> Future[Row]:
-    return pool.submit(evaluate, work, str(candidate.expression), key, candidate.choices)
+def in_one_program(work: Work, missing: Mapping[str, Candidate]) -> list[dict[str, Candidate]]:
+    """The functions by fingerprint, those side by side that train in one program."""
+    keys = list(missing)
+    jobs = [Job(str(candidate.expression), gated=work.gates) for candidate in missing.values()]
+    groups = groups_of(work.training, jobs)
+    return [{keys[place]: missing[keys[place]] for place in group} for group in groups]
+
+
+def _chunks(groups: Sequence[dict[str, Candidate]]) -> Iterator[list[dict[str, Candidate]]]:
+    """The groups, about `CHUNK` candidates of them at a time."""
+    chunk: list[dict[str, Candidate]] = []
+    for group in groups:
+        chunk.append(group)
+        if sum(map(len, chunk)) >= CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _ask(
+    pool: ProcessPoolExecutor, work: Work, group: Mapping[str, Candidate]
+) -> Future[list[Row]]:
+    plain = {key: (str(one.expression), one.choices) for key, one in group.items()}
+    return pool.submit(evaluate, work, plain)
 
 
 def _ends_with_parent() -> None:
@@ -257,16 +272,32 @@ def _ends_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def evaluate(work: Work, text: str, key: str, choices: Mapping[str, Any]) -> Row:
-    """The row of one function, gated and trained as in a search. Runs in a worker process."""
-    began = time.perf_counter()
-    torch.set_num_threads(work.training.threads)
-    rejection = gate_before_training(parse(text)) if work.gates else None
-    runs: list[Run] = []
-    if rejection is not None:
-        outcome = Outcome("rejected", f"{rejection.gate}: {rejection.reason}")
-    else:
-        outcome = train_candidate(work.training, Job(text, gated=work.gates), runs.append)
+def evaluate(work: Work, group: Mapping[str, tuple[str, Mapping[str, Any]]]) -> list[Row]:
+    """The rows of some functions, by fingerprint their formulas and choices, gated and trained as
+    in a search; those that are one program up to numbers train together. Runs in a worker."""
+    outcomes: dict[str, Outcome] = {}
+    for key, (text, _) in group.items():
+        if rejection := gate_before_training(parse(text)) if work.gates else None:
+            outcomes[key] = Outcome("rejected", f"{rejection.gate}: {rejection.reason}")
+    admitted = [key for key in group if key not in outcomes]
+    runs: dict[str, list[Run]] = {key: [] for key in group}
+    trained = train_candidates(
+        work.training,
+        [Job(group[key][0], gated=work.gates) for key in admitted],
+        lambda place, run: runs[admitted[place]].append(run),
+    )
+    outcomes |= zip(admitted, trained, strict=True)
+    return [_row(work, key, *group[key], outcomes[key], runs[key]) for key in group]
+
+
+def _row(
+    work: Work,
+    key: str,
+    text: str,
+    choices: Mapping[str, Any],
+    outcome: Outcome,
+    runs: Sequence[Run],
+) -> Row:
     scores, losses = curves_of_runs(work.header, runs) if runs else (EMPTY, EMPTY)
     return Row(
         expression=text,
@@ -279,7 +310,7 @@ def evaluate(work: Work, text: str, key: str, choices: Mapping[str, Any]) -> Row
         cost=outcome.cost,
         share=outcome.share,
         parameters=outcome.parameters,
-        seconds=time.perf_counter() - began,
+        seconds=outcome.seconds,
     )
 
 
@@ -319,9 +350,6 @@ def _states(rows: Iterable[Row]) -> str:
 
 
 def _refuse_failures(rows: Collection[Row]) -> None:
-    failed = [row for row in rows if row.state == "failed"]
-    if len(failed) < ALIKE or any(row.state in ("complete", "diverged") for row in rows):
-        return
-    reason, times = Counter(row.reason for row in failed).most_common(1)[0]
-    if times >= ALIKE:
-        raise StudyError(f"the first {times} functions failed alike: {reason}")
+    if not any(row.state in ("complete", "diverged") for row in rows):
+        failed = (row.reason for row in rows if row.state == "failed")
+        refuse_alike(failed, "functions")

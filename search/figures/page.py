@@ -191,7 +191,7 @@ def environment_rows(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _value_text(value: Any) -> str:
-    """A list of sessions is told by its length, other values by themselves."""
+    """A list, as of sessions, is told by its length, other values by themselves."""
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {item}" for name, item in value.items() if item is not None)
     if isinstance(value, list | tuple):

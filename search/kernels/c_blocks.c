@@ -15,7 +15,7 @@
 #endif
 
 #define LANES 16
-#define BLOCK 1024
+#define BLOCK 512
 #define LARGEST_BLOCK 4096
 #define CHUNK 32768
 #define MOST_CHUNKS 64
@@ -111,8 +111,11 @@ static double lane_sum(const REAL *g, long n) {
   long j = 0;
   for (; j + SUMS <= n; j += SUMS)
     for (int k = 0; k < SUMS; k++) lanes[k] += g[j + k];
-  double sum = 0;
-  for (int k = 0; k < SUMS; k++) sum += lanes[k];
+  double halves[SUMS / 2];
+  for (int k = 0; k < SUMS / 2; k++) halves[k] = (double)lanes[k] + lanes[k + SUMS / 2];
+  for (int width = SUMS / 4; width > 0; width /= 2)
+    for (int k = 0; k < width; k++) halves[k] += halves[k + width];
+  double sum = halves[0];
   for (; j < n; j++) sum += g[j];
   return sum;
 }

@@ -6,8 +6,8 @@ every 16-bit input comes out as before (tests/test_c_code.py).
 
 from __future__ import annotations
 
-from search.kernels.fusion import fuse_gates, of_arcsin
-from search.language.expression import Call, Node, Number, map_nodes
+from search.kernels.fusion import fuse_gates, join_angles, of_arcsin
+from search.language.expression import Call, Node, Number, map_nodes, walk
 
 FUSED = {
     "mish_gate": "mish_gate({0})",
@@ -16,6 +16,9 @@ FUSED = {
     "inside_of": "inside_of({0}, {1}, {2})",
     "kept_inside": "kept_inside({0}, {1}, {2}, {3})",
     "arcsin_slope": "arcsin_slope({0})",
+    "root_of_unit": "root_of_unit({0})",
+    "held_root": "held_root({0})",
+    "angle": "angle({0}, {1})",
     "gompertz_power": "gompertz_power({0})",
     "exp_low": "exp_low({0})",
 }
@@ -23,8 +26,28 @@ FUSED = {
 
 
 def fuse(outputs: tuple[Node, ...]) -> tuple[Node, ...]:
-    """The outputs of one program, rewritten."""
-    return tuple(map_nodes(output, _local) for output in outputs)
+    """The outputs of one program, rewritten together: what they share stays shared."""
+    outputs = tuple(map_nodes(output, _local) for output in outputs)
+    roots = {n for output in outputs for n in walk(output) if _is_root(n)}
+
+    def share(node: Node) -> Node:
+        match node:
+            case Call("arcsin_slope", arguments) if (root := _root(*arguments)) in roots:
+                return Call("div", (Number(1.0), Call("held_root", (root,))))
+            case Call("mul", (a, Call("div", (Number(1.0), Call("held_root") as root)))):
+                return Call("div", (a, root))
+            case _:
+                return node
+
+    return tuple(map_nodes(output, share) for output in outputs)
+
+
+def _root(node: Node) -> Node:
+    return Call("root_of_unit", (node,))
+
+
+def _is_root(node: Node) -> bool:
+    return isinstance(node, Call) and node.function == "root_of_unit"
 
 
 def _local(node: Node) -> Node:
@@ -39,7 +62,7 @@ def _local(node: Node) -> Node:
             power = Call("gompertz_power", arguments)
             return Call("mul", (power, _outer(power)))
         case _:
-            return fuse_gates(node)
+            return join_angles(fuse_gates(node), _root)
 
 
 def _outer(power: Node) -> Node:

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 from search.kernels.program import Operation, Value
 
-_ARITHMETIC = ("add", "sub", "mul", "div", "neg", "abs", "sign", "sqrt", "rsqrt")
+_ARITHMETIC = ("add", "sub", "mul", "div", "neg", "abs", "sign")
 _CHOICES = ("gt", "ge", "lt", "le", "select", "max", "min", "clip", "step", "relu")
-_SHORT = frozenset((*_ARITHMETIC, *_CHOICES, "inside_of", "kept_inside"))
-"""Functions of a few instructions."""
+_CHEAP = frozenset((*_ARITHMETIC, *_CHOICES, "inside_of", "kept_inside", "held_root"))
+"""Functions of a few instructions: a later loop computes them again."""
+_SHORT = _CHEAP | {"sqrt", "rsqrt", "root_of_unit"}
+"""Functions that are no link of a chain; a root, 10 cycles for 16 numbers, is kept."""
 _MOST_KEPT = 3  # arrays between two loops; with more, loading and storing costs what the cut gains
 
 
@@ -55,10 +57,10 @@ def _links(operations: Iterable[Operation]) -> dict[Value, int]:
 
 
 def _crossing(before: Iterable[Operation], needed: Collection[Value]) -> list[str]:
-    """What of `needed` must be kept; what short functions make of that and of leaves need not."""
+    """What of `needed` must be kept; what cheap functions make of that and of leaves need not."""
     found, out_of_reach = list[str](), set[Value]()
     for op in before:
-        if op.function in _SHORT and not out_of_reach.intersection(op.arguments):
+        if op.function in _CHEAP and not out_of_reach.intersection(op.arguments):
             continue
         if op.target in needed:
             found.append(op.target)

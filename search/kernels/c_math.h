@@ -26,7 +26,7 @@
 #define DECLARE2(name) VECTOR extern REAL LIBM(name)(REAL, REAL) __attribute__((const));
 DECLARE(exp) DECLARE(exp2) DECLARE(expm1) DECLARE(log) DECLARE(log1p) DECLARE(sin) DECLARE(cos)
 DECLARE(sinh) DECLARE(cosh) DECLARE(tanh) DECLARE(asinh) DECLARE(atan) DECLARE(asin)
-DECLARE(erf) DECLARE(erfc) DECLARE2(pow)
+DECLARE(erf) DECLARE(erfc) DECLARE2(pow) DECLARE2(atan2)
 
 #define EXP2(a) LIBM(exp2)(a)
 #define LOG(a) LIBM(log)(a)
@@ -68,12 +68,13 @@ INLINE at_least(REAL a, REAL bound) { return a < bound ? bound : a; }
 #define BOUND(name, value) static const REAL name = R(value);
 #endif
 BOUND(exp_lowest, -105) BOUND(exp_highest, 89) BOUND(expm1_lowest, -25) BOUND(tanh_lowest, -20)
-BOUND(bell_highest, 20) BOUND(gompertz_lowest, -7) BOUND(steepest, 1e6)
+BOUND(bell_highest, 20) BOUND(gompertz_lowest, -7) BOUND(steepest, 1e6) BOUND(flattest, 1e-6)
 BOUND(minus_one, -1) BOUND(plus_one, 1)
 #if SINGLE
-BOUND(mish_highest, 40)
+BOUND(exp_least, -88.02968597412109) BOUND(exp_most, 88.72283935546875)
+BOUND(mish_highest, 40) BOUND(largest, 3e38)
 #else
-BOUND(mish_highest, 300)
+BOUND(exp_most, 800) BOUND(mish_highest, 300) BOUND(largest, 1e308)
 #endif
 
 INLINE relu(REAL a) { return a < 0 ? R(0) : a; }
@@ -119,22 +120,27 @@ INLINE EXP(float a) {
   return p * power_of_two(half) * power_of_two(n - half);
 }
 
-/* For a <= 43, as in gates, to 2e-7, and 2e-9 |a| more: one polynomial of degree 5, one step of the
- * argument's reduction. The whole part, plus 64, goes straight into the exponent, and one product
- * takes the 2^64 off again, through the subnormal numbers to 0. */
-INLINE exp_low(float a) {
-  int32_t bits, scaled;
-  a = at_least(a, exp_lowest);
-  float shifted = a * 1.44269504089f + (12582912.0f + 64.0f);
+/* exp(a) * 2^lift, to 2e-7, and 2e-9 |a| more: one polynomial of degree 5, one step of the
+ * argument's reduction; the whole part goes straight into the exponent. The bits of a NaN are held
+ * to a number that leaves none of them to be added to its own. */
+INLINE exp_lifted(float a, float lift) {
+  uint32_t bits, scaled;
+  float shifted = a * 1.44269504089f + (12582912.0f + lift);
   memcpy(&bits, &shifted, sizeof bits);
-  float r = a - (shifted - (12582912.0f + 64.0f)) * 0.693147180560f, s = r * r;
+  float r = a - (shifted - (12582912.0f + lift)) * 0.693147180560f, s = r * r;
   float low = 0.16667115f * r + 0.49999231f, high = 0.00831252f * r + 0.0418902f;
   float p = (high * s + low) * s + (1.0f + r);
   memcpy(&scaled, &p, sizeof scaled);
-  scaled += (int32_t)((uint32_t)bits << 23);
+  scaled += (bits < 0x4B400200u ? bits : 0x4B400200u) << 23;
   memcpy(&p, &scaled, sizeof p);
-  return p * 5.42101086243e-20f;
+  return p;
 }
+
+/* For a <= 43: one product takes 2^64 off again, through the subnormal numbers to 0. */
+INLINE exp_low(float a) { return exp_lifted(at_least(a, exp_lowest), 64.0f) * 5.42101086243e-20f; }
+
+/* For a <= 128 log 2, where it is inf; 7e-44, not 0, from -127 log 2 down: without the product. */
+INLINE exp_wide(float a) { return exp_lifted(at_least(a, exp_least), 0.0f); }
 
 INLINE EXPM1(float a) {
   a = at_most(at_least(a, expm1_lowest), exp_highest);
@@ -178,6 +184,29 @@ INLINE ASIN(float a) {
   p = p * t;
   p = z > 0.5f ? 1.57079632679f - 2.0f * p : p;
   return copysignf(p, a);
+}
+
+/* sqrt(1 - a^2); one rounding of 1 - a^2 where a multiply-add has it, else of exact factors. */
+INLINE root_of_unit(float a) {
+#ifdef FP_FAST_FMAF
+  return SQRT(fmaf(-a, a, 1.0f));
+#else
+  return SQRT((1.0f - a) * (1.0f + a));
+#endif
+}
+
+/* The angle of (x, y), y first as in atan2, not both 0: an odd polynomial of the smaller side over
+ * the larger, relative error 1.1e-7, then the eighth of the circle it lies in. */
+INLINE angle(float y, float x) {
+  float a = ABS(x), b = ABS(y), high = a > b ? a : b, low = a > b ? b : a;
+  float t = low / high, s = t * t, q = s * s;
+  float odd = (-0.00482253304f * q - 0.0602031238f) * q - 0.140413276f;
+  float even = (0.0247340589f * q + 0.0996847265f) * q + 0.199742141f;
+  float p = ((odd * s + even) * s - 0.333323916f) * s;
+  p = p * t + t;
+  p = a > b ? p : 1.57079632679f - p;
+  p = x < 0 ? 3.14159265359f - p : p;
+  return copysignf(p, y);
 }
 
 /* 1 / sqrt(1 - a^2), at most 1e6, with ASIN's root: 1 / sqrt(1 - s) to 4e-9, and beyond 1/2, where
@@ -225,6 +254,7 @@ INLINE normal_cdf(float a) {
 #else
 #define EXP(a) exp(a)
 #define exp_low(a) exp(a)
+#define exp_wide(a) exp(a)
 #define EXPM1(a) expm1(a)
 #define TANH(a) tanh(a)
 #define ATAN(a) atan(a)
@@ -235,27 +265,31 @@ INLINE normal_cdf(double a) { return 0.5 * erfc(-0.70710678118654752440 * a); }
 #endif
 
 #if !SINGLE
+INLINE root_of_unit(double a) { return sqrt((1 - a) * (1 + a)); }
+INLINE angle(double y, double x) { return atan2(y, x); }
 INLINE arcsin_slope(double a) {
   double rest = (1 - a) * (1 + a);
   return 1 / sqrt(rest < 1e-12 ? 1e-12 : rest);
 }
 #endif
 
+/* The root that the slope of arcsin is 1 over: at least 1e-6; of NaN, the root beyond 1, too. */
+INLINE held_root(REAL root) { return root > flattest ? root : flattest; }
+
 #define PI R(3.14159265358979323846)
 
 INLINE normal_pdf(REAL a) { return bell(a) * R(0.39894228040143267794); }
 INLINE rsqrt(REAL a) { return R(1) / SQRT(a); }
-INLINE softplus(REAL a) { return relu(a) + log1p_unit(exp_low(-ABS(a))); }
+INLINE softplus(REAL a) { return relu(a) + log1p_unit(exp_wide(-ABS(a))); }
 
-/* One exponential and one division for sigmoid(a) and sigmoid(-a) together. */
-INLINE sigmoid(REAL a) {
-  REAL e = exp_low(-ABS(a)), r = R(1) / (R(1) + e);
-  return a < 0 ? e * r : r;
-}
+/* 1 / (1 + e) with e = exp(-a), inf from exp_most on. */
+INLINE falling(REAL a) { return exp_wide(at_most(-a, exp_most)); }
+INLINE sigmoid(REAL a) { return R(1) / (R(1) + falling(a)); }
 
+/* sigmoid(a) sigmoid(-a), (e r) r of r = sigmoid(a); the largest number in place of inf. */
 INLINE logistic_pdf(REAL a) {
-  REAL e = exp_low(-ABS(a)), r = R(1) / (R(1) + e);
-  return (e * r) * r;
+  REAL e = falling(a), r = R(1) / (R(1) + e);
+  return (at_most(e, largest) * r) * r;
 }
 
 /* gompertz(a) = exp(-power): below -7 it is 0 in float64 too; the clamp keeps inf out of its
@@ -279,7 +313,7 @@ INLINE arcsin_gate(REAL a) {
 
 /* tanh(softplus(a)) = n (n + 2) / d, d = n (n + 2) + 2, n = exp(a), and its derivative
  * 4 n (n + 1) / d^2. Beyond the bound they are 1 and below 1e-34, and d does not overflow. */
-INLINE mish_power(REAL a) { return exp_low(at_most(a, mish_highest)); }
+INLINE mish_power(REAL a) { return exp_wide(at_most(a, mish_highest)); }
 INLINE mish_gate(REAL a) {
   REAL n = mish_power(a), w = n * (n + R(2));
   return w * (R(1) / (w + R(2)));
@@ -290,8 +324,9 @@ INLINE mish_slope(REAL a) {
   return !SINGLE && a > mish_highest ? R(0) : slope; /* float32 leaves infinity to double */
 }
 
-/* A factor times the slope of a clip. */
+/* A factor times the slope of a clip; one comparison where the ends are literals -c and c. */
 INLINE kept_inside(REAL factor, REAL a, REAL b, REAL c) {
+  if (__builtin_constant_p(b == -c) && b == -c) return ABS(a) >= c ? R(0) : factor;
   return a <= b ? R(0) : (a >= c ? R(0) : factor);
 }
 

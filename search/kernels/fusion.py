@@ -2,11 +2,13 @@
 
 They call functions that the language does not have: `inside_of` (the slope of a clip) and
 `kept_inside` (a factor times it), `mish_gate` and `mish_slope` (tanh∘softplus and its derivative
-from one exponential and one division) and `logistic_pdf`, sigmoid(a) sigmoid(-a). `c_fusion.py` and
-`triton_fusion.py` add what suits theirs.
+from one exponential and one division), `logistic_pdf`, sigmoid(a) sigmoid(-a), and `angle`, that of
+(x, y). `c_fusion.py` and `triton_fusion.py` add what suits theirs.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from search.language.expression import Call, Input, Node, Number, walk
 from search.language.simplify import build
@@ -36,6 +38,27 @@ def fuse_gates(node: Node) -> Node:
             negated(left) == right
         ):
             return Call("logistic_pdf", (left,))
+        case _:
+            return node
+
+
+_FAR = Number(1e18)
+
+
+def join_angles(node: Node, root: Callable[[Node], Node]) -> Node:
+    """arctan(a) + arcsin(b) as one angle, that of (1 + i a) (r + i b), r = sqrt(1 - b**2).
+
+    One polynomial and one division where the two functions take two, and the root is that of
+    arcsin's slope. a is held to 1e18, where arctan is pi/2 to the last bit, so that inf * 0 does
+    not appear; b outside [-1, 1] has no root and gives NaN as before.
+    """
+    match node:
+        case Call("add", (Call("arctan", (a,)), Call("arcsin", (b,)))) | Call(
+            "add", (Call("arcsin", (b,)), Call("arctan", (a,)))
+        ):
+            a, r = Call("clip", (a, Number(-_FAR.value), _FAR)), root(b)
+            x = Call("sub", (r, Call("mul", (a, b))))
+            return Call("angle", (Call("add", (Call("mul", (a, r)), b)), x))
         case _:
             return node
 

@@ -24,7 +24,7 @@ from textwrap import indent
 from search.kernels.program import Lowered, Operation, Program, Value
 from search.language.primitives import PRIMITIVES
 
-EMITTER = 2  # raise when the emitted text changes for the same program
+EMITTER = 3  # raise when the emitted text changes for the same program
 
 _HEADER = '''"""{title}
 
@@ -268,7 +268,13 @@ def masked(lines: Iterable[str]) -> list[str]:
 @cache
 def _library() -> dict[str, str]:
     """Name and text of every device function and constant, in an order that defines before use."""
-    text = Path(__file__).with_name("triton_functions.py").read_text(encoding="utf-8")
+    found = dict[str, str]()
+    for name in ("triton_functions.py", "triton_gates.py"):
+        found |= _definitions(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+    return found
+
+
+def _definitions(text: str) -> dict[str, str]:
     lines, found = text.splitlines(), dict[str, str]()
     for node in ast.parse(text).body:
         if isinstance(node, ast.FunctionDef):

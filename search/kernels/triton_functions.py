@@ -1,9 +1,9 @@
 """Functions that Triton's language lacks, in `tl` alone: CUDA, ROCm and the interpreter run them.
 
-The text of this file is data: a rendered kernel carries the functions that it uses (see
-`triton_code`), so that a generated file needs Triton only. libdevice is not an option: it does not
-run under the interpreter and lacks functions on ROCm. Arguments and values are float32; every
-polynomial is a minimax fit in relative error, its error stated; NaN comes out as NaN.
+The text of this file and of `triton_gates.py` is data: a rendered kernel carries the functions that
+it uses (see `triton_code`), so that a generated file needs Triton only. libdevice is not an option:
+it does not run under the interpreter and lacks functions on ROCm. Arguments and values are float32;
+every polynomial is a minimax fit in relative error, its error stated; NaN comes out as NaN.
 
 `exp2` is one instruction where `exp` is several, so exponentials carry log2(e) = 1.442695….
 """
@@ -259,6 +259,26 @@ def arctan(a):
 
 
 @triton.jit
+def angle(y, x):
+    # That of (x, y), not both 0: arctan of the smaller side over the larger, relative error 1.1e-7,
+    # then the eighth of the circle.
+    a = tl.abs(x)
+    b = tl.abs(y)
+    t = tl.minimum(a, b) * reciprocal(tl.maximum(a, b))
+    z = t * t
+    p = -0.00482253304
+    p = p * z + 0.0247340589
+    p = p * z - 0.0602031238
+    p = p * z + 0.0996847265
+    p = p * z - 0.140413276
+    p = p * z + 0.199742141
+    p = p * z - 0.333323916
+    p = (p * z) * t + t
+    p = tl.where(a > b, p, 1.5707963267948966 - p)
+    return with_sign(tl.where(x < 0.0, 3.141592653589793 - p, p), y)
+
+
+@triton.jit
 def arctan_gate(a):
     # 1/2 + arctan(a)/pi; for a < -1 it is arctan(1/|a|)/pi, which does not cancel.
     size = tl.abs(a)
@@ -284,125 +304,3 @@ def arcsin(a):
     p = p * z + 0.166667929
     angle = (p * z) * r + r
     return with_sign(tl.where(size > 0.5, 1.5707963267948966 - 2.0 * angle, angle), a)
-
-
-@triton.jit
-def normal_tail(a):
-    # P(Z > a) * exp(a**2 / 2) for a >= 0 as a polynomial in t = 1 / (1 + a/4): relative error 4e-8.
-    t = reciprocal(1.0 + 0.25 * a)
-    p = 0.0330735168
-    p = p * t - 0.19157554
-    p = p * t + 0.384506358
-    p = p * t - 0.319895668
-    p = p * t + 0.293532557
-    p = p * t - 0.0146711798
-    p = p * t + 0.11964481
-    p = p * t + 0.0952228744
-    p = p * t + 0.100181449
-    return p * t - 1.9186531e-05
-
-
-@triton.jit
-def normal_cdf(a):
-    tail = normal_tail(tl.abs(a)) * tl.exp2((a * a) * -0.7213475204444817)
-    return tl.where(a < 0.0, tail, 1.0 - tail)
-
-
-@triton.jit
-def normal_pdf(a):
-    return tl.exp2((a * a) * -0.7213475204444817) * 0.3989422804014327
-
-
-@triton.jit
-def erfc(a):
-    b = a * 1.4142135623730951
-    tail = normal_tail(tl.abs(b)) * tl.exp2((a * a) * -1.4426950408889634)
-    return tl.where(a < 0.0, 2.0 - 2.0 * tail, 2.0 * tail)
-
-
-@triton.jit
-def softplus(a):
-    fraction = tl.exp2(tl.abs(a) * -1.4426950408889634)
-    return larger(a, 0.0) + log1p_of_unit(fraction)
-
-
-@triton.jit
-def sigmoid(a):
-    return reciprocal(1.0 + tl.exp2(a * -1.4426950408889634))
-
-
-@triton.jit
-def logistic_pdf(a):
-    e = tl.exp2(tl.abs(a) * -1.4426950408889634)
-    r = reciprocal(1.0 + e)
-    return (e * r) * r
-
-
-@triton.jit
-def mish_power(a):
-    # From a = 10 on the gate is 1 to the last bit; the clamp keeps its square from overflowing.
-    return tl.exp2(smaller(a, 20.0) * 1.4426950408889634)
-
-
-@triton.jit
-def mish_gate(a):
-    # tanh(softplus(a)) = n (n + 2) / (n (n + 2) + 2), n = e**a.
-    n = mish_power(a)
-    w = n * (n + 2.0)
-    return w * reciprocal(w + 2.0)
-
-
-@triton.jit
-def mish_slope(a):
-    # Its derivative, 4 n (n + 1) / (n (n + 2) + 2)**2.
-    n = mish_power(a)
-    r = reciprocal(n * (0.5 * n + 1.0) + 1.0)
-    share = n * r
-    return share * (share + r)
-
-
-@triton.jit
-def gompertz_exponent(a):
-    # log2(e) * e**-a, with both factors in one multiply-add: 0.5287… = log2(log2(e)). The clamp
-    # keeps a gate of -inf at 0 and its density from inf * 0; exp(-exp(7)) is 0 in every format.
-    return tl.exp2(larger(a, -7.0) * -1.4426950408889634 + 0.5287663729448977)
-
-
-@triton.jit
-def gompertz(a):
-    return tl.exp2(-gompertz_exponent(a))
-
-
-@triton.jit
-def gumbel_pdf(a):
-    exponent = gompertz_exponent(a)
-    return (exponent * 0.6931471805599453) * tl.exp2(-exponent)
-
-
-@triton.jit
-def arcsin_gate(a):
-    return 0.5 + arcsin(smaller(larger(a, -1.0), 1.0)) * 0.3183098861837907
-
-
-# Statistics over the columns of a tile, where `inside` says which are there and `count` how many.
-
-
-@triton.jit
-def row_mean(z, inside, count):
-    return (tl.sum(tl.where(inside, z, 0.0), axis=1) / count)[:, None]
-
-
-@triton.jit
-def row_var(z, inside, count):
-    centred = z - row_mean(z, inside, count)
-    return row_mean(centred * centred, inside, count)
-
-
-@triton.jit
-def row_std(z, inside, count):
-    return tl.sqrt(row_var(z, inside, count))
-
-
-@triton.jit
-def row_rms(z, inside, count):
-    return tl.sqrt(row_mean(z * z, inside, count))

@@ -1,8 +1,8 @@
 """Rewrites of formulas that suit Triton, beside those of `fusion.py`.
 
-They may call functions of `triton_functions.py` that the language does not have: `reciprocal`,
-`reduced_angle`, `sin_at`, `cos_at`, `gompertz_exponent`, `mish_power`, `normal_tail`. A rewrite
-stays only while every 16-bit input comes out right (tests/interpreted).
+They may call functions of `triton_functions.py` and `triton_gates.py` that the language does not
+have: `reciprocal`, `reduced_angle`, `sin_at`, `cos_at`, `angle`, `gompertz_exponent`, `mish_power`,
+`normal_tail`. A rewrite stays only while every 16-bit input comes out right (tests/interpreted).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from search.kernels.fusion import fuse_gates, negated, of_arcsin
+from search.kernels.fusion import fuse_gates, join_angles, negated, of_arcsin
 from search.language.expression import Call, Node, Number, map_nodes, walk
 
 _LOG2_E = math.log2(math.e)
@@ -50,7 +50,12 @@ def _local(node: Node) -> Node:
             # One fused multiply-add, rounded once.
             return Call("max", (_call("sub", 1.0, _call("mul", a, a)), least))
         case _:
-            return fuse_gates(node)
+            return join_angles(fuse_gates(node), _root)
+
+
+def _root(a: Node) -> Node:
+    """Of the difference that arcsin's slope takes."""
+    return _call("sqrt", _call("sub", 1.0, _call("mul", a, a)))
 
 
 # --- a function and its slope ------------------------------------------------------------------

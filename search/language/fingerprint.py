@@ -89,8 +89,9 @@ def _rounded(values: NDArray[np.float64], shape: tuple[int, ...]) -> bytes:
     """The values to 1e-9, relative above 1 and absolute below; -0, nan and inf made unique."""
     values = np.broadcast_to(values, shape)
     finite = np.where(np.isfinite(values), values, 0.0)
-    scale = np.exp2(np.ceil(np.log2(np.maximum(np.abs(finite), 1.0))))
     # Shifted, so that short decimals and powers of two lie well inside a step and not on its edge.
-    rounded = np.floor(finite / (scale * _PRECISION) + 0.637) * scale + 0.0
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond 1e299 all values are alike
+        scale = np.exp2(np.ceil(np.log2(np.maximum(np.abs(finite), 1.0))))
+        rounded = np.floor(finite / (scale * _PRECISION) + 0.637) * scale + 0.0
     kinds = np.where(np.isnan(values), 2.0, np.where(np.isinf(values), np.sign(values), 0.0))
     return rounded.tobytes() + kinds.tobytes()

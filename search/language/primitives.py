@@ -46,7 +46,7 @@ class Primitive:
     c_number: str = ""
     """Text to use when every argument after the first is a literal."""
     triton: str = ""
-    """Text in terms of `tl` and of the functions of search/kernels/triton_functions.py."""
+    """Text in terms of `tl` and of the functions of search/kernels/triton_{functions,gates}.py."""
 
     @property
     def arity(self) -> int:

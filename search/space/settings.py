@@ -46,7 +46,7 @@ _NO_PART = (
     "data_root",
     "storage",
 )
-"""Keys that may change from one session of a study to the next."""
+"""Keys that may change from one driver of a study to the next."""
 
 
 @dataclass(frozen=True, slots=True)

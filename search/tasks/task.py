@@ -96,8 +96,9 @@ class Recipe:
     loss_bound: float = 1e3
     """A training loss above it ends the run as diverged."""
     compile: Literal["off", "auto", "inductor", "cudagraphs"] = "off"
-    """How a step is computed (see `search.training.compiled`); no figure depends on it but by
-    round-off. `auto`: compiled where a study's timing says that it pays."""
+    """How a step is computed (see `search.training.batched.compiled` and `cuda_graph`); no
+    figure depends on it but by round-off. `auto`: compiled where a study's timing says that it
+    pays."""
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:

@@ -22,18 +22,13 @@ from search.language.parser import parse
 from search.records import Run
 from search.tasks.task import longer
 from search.training.alike import makers, shared_programs
-from search.training.candidate import (
-    Job,
-    Outcome,
-    Training,
-    gate_problem,
-    grid_of,
-    prepare,
-    train_candidate,
-)
-from search.training.memory import in_batches
-from search.training.prepared import Prepared, error_line
-from search.training.sweep import Course, sweep_abreast
+from search.training.batched.memory import in_batches
+from search.training.candidate import train_candidate
+from search.training.course import Course
+from search.training.gate import gate_problem
+from search.training.job import Job, Outcome, Training, grid_of
+from search.training.prepared import Prepared, error_line, prepare
+from search.training.sweep import sweep_abreast
 from search.training.ways import batch_of
 
 MOST = 8

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from search.records import Key, Point
 from search.training.checkpoints import Checkpoints, Paused
-from search.training.sweep import OnEpoch
+from search.training.course import OnEpoch
 
 OnRung = Callable[[int, float], None]
 """`on_rung(epoch, value)`: a candidate has reached a rung."""
@@ -36,5 +36,16 @@ def at_rungs(
         on_rung(epoch, value)
         if waits:
             raise Paused(f"at the rung of epoch {epoch}")
+
+    return told
+
+
+def before_last(on_epoch: OnEpoch | None, steps: int) -> OnEpoch:
+    """`on_epoch` without the last epoch: a scheduler has nothing left to stop there, and must not
+    take a trained candidate for a stopped one."""
+
+    def told(epoch: int, value: float, points: Mapping[Key, Point]) -> None:
+        if on_epoch is not None and all(point.step < steps for point in points.values()):
+            on_epoch(epoch, value, points)
 
     return told

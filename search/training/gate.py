@@ -6,13 +6,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from search.records import Run
-from search.tasks.task import Recipe
+from search.tasks.task import MakeActivation, Recipe
+from search.training.prepared import Prepared
+from search.training.rates import Grid
+from search.training.sweep import drain
+from search.training.ways import start_run
 
 GATE_STEPS = 200
 """Steps of the gate's runs: enough for every published activation to beat a constant on every
 built-in task, at one rate of the grid at least."""
 WORTH = 10
 """A sweep shorter than this many gates is trained at once: it tells more for little more."""
+
+
+def gate_problem(prepared: Prepared, make_activation: MakeActivation, grid: Grid) -> str:
+    """Why the candidate does not learn, or nothing; sweeps too short for a gate are not gated."""
+    if not worth_a_gate(prepared.steps, len(grid.rates) * len(grid.seeds)):
+        return ""
+    rates = dict.fromkeys((grid.default, grid.rates[0], grid.rates[-1]))
+
+    def start(recipe: Recipe, rate: float) -> Run:
+        return drain(start_run(prepared, make_activation, recipe, None, rate, grid.seeds[0]))
+
+    short = replace(prepared.recipe, compile="off")  # a compiler takes longer
+    return gate_in_training(start, short, tuple(rates), prepared.constant)
 
 
 def gate_in_training(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
-from search.records import Point, Run
+from search.records import Point, Run, RunState, ended_run
 from search.training.checkpoints import State
 from search.training.streams import AUGMENTATION, ORDER, generator
 
@@ -61,26 +61,10 @@ class PlainRun:
         self.curve.append(point)
         self.losses, self.began = [], None
 
-    def run(
-        self,
-        state: Literal["complete", "diverged", "pruned"],
-        reason: str = "",
-        test: float | None = None,
-    ) -> Run:
+    def run(self, state: RunState, reason: str = "", test: float | None = None) -> Run:
         """Its record, when it ends so."""
-        last = self.curve[-1] if state == "complete" else None
-        return Run(
-            learning_rate=self.learning_rate,
-            seed=self.seed,
-            state=state,
-            reason=reason,
-            score=last.score if last else None,
-            loss=last.loss if last else None,
-            test=test,
-            curve=tuple(self.curve),
-            steps=self.step + len(self.losses),
-            seconds=self.seconds,
-        )
+        key, steps = (self.learning_rate, self.seed), self.step + len(self.losses)
+        return ended_run(key, state, reason, self.curve, steps, self.seconds, test)
 
     # --- checkpoints -----------------------------------------------------------------------------
 

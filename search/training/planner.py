@@ -23,25 +23,29 @@ from search.activation import Activation
 from search.environment import environment
 from search.records import Key, Run
 from search.tasks.task import Split, find_task, recipe_with
-from search.training.batched import run_together
-from search.training.candidate import Prepared, Training, prepare
+from search.training.batched import BatchingError, run_together
+from search.training.batched.memory import out_of_memory
 from search.training.choice import Choice, read_choice, write_choice
+from search.training.job import Training
 from search.training.loop import run_epochs
-from search.training.memory import out_of_memory
+from search.training.prepared import Prepared, prepare
+from search.training.rates import Grid
 from search.training.side_by_side import (
+    ENOUGH,
     Load,
     Room,
     fastest,
+    promising,
+    steps_for,
     time_ways,
     ways_on_cpu,
     ways_on_gpu,
 )
-from search.training.stacked import BatchingError
-from search.training.sweep import Grid, drain
+from search.training.sweep import drain
 
 PROBE = 40
 """Steps of a timed run, at most; the first pays for allocation, and all ways pay it."""
-PATIENCE = 0.25
+PATIENCE = 0.6
 """Seconds that a timed batch should take; long steps make its runs shorter."""
 ROUNDS = 3
 TYPICAL = "x * sigmoid(b * x) where b = 1 per layer"
@@ -51,13 +55,13 @@ TYPICAL = "x * sigmoid(b * x) where b = 1 per layer"
 def plan_batching(prepared: Prepared, grid: Grid) -> Choice:
     """The fastest way to train the grid's runs on this device, measured now."""
     runs = runs_of(grid)
-    sizes = sorted({len(runs), -(-len(runs) // 2)} - {1})
-    if not sizes:
+    sizes = sorted({len(runs), -(-len(runs) // 2), 1})
+    if len(sizes) < 2:
         return Choice(1, reason="a sweep is a single run")
     speeds: dict[int, list[float]] = {}
-    steps = _steps(prepared, runs)
+    began, steps = time.perf_counter(), _steps(prepared, runs)
     for _ in range(ROUNDS):
-        for size in (1, *sizes):
+        for size in sizes:
             try:
                 speed = timed(prepared, runs[:size], steps)
             except BatchingError as error:
@@ -65,9 +69,15 @@ def plan_batching(prepared: Prepared, grid: Grid) -> Choice:
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error) or size == 1:
                     raise
-                sizes = [s for s in sizes if s < size] or [-(-size // 2)]
+                speeds.pop(size, None)
+                smaller = {s for s in sizes if s < size}
+                sizes = sorted(smaller if smaller - {1} else {1, -(-size // 2)})
                 break
             speeds.setdefault(size, []).append(speed)
+        if time.perf_counter() - began > ENOUGH:
+            break
+        good = promising(speeds)
+        sizes = [size for size in sizes if size in good or size not in speeds]
     medians = tuple((size, statistics.median(found)) for size, found in sorted(speeds.items()))
     return Choice(max(medians, key=lambda pair: pair[1])[0], medians)
 
@@ -79,8 +89,8 @@ def runs_of(grid: Grid) -> list[Key]:
 
 def _steps(prepared: Prepared, runs: Sequence[Key]) -> int:
     """Steps with which the largest batch takes about PATIENCE seconds."""
-    speed = timed(prepared, runs[:1], 3)
-    return max(3, min(PROBE, int(PATIENCE * speed / len(runs))))
+    speed = timed(prepared, runs[:1], 2)
+    return min(PROBE, steps_for(PATIENCE, speed / len(runs)))
 
 
 def timed(prepared: Prepared, keys: Sequence[Key], steps: int, compile: str = "off") -> float:

@@ -24,7 +24,9 @@ from search.tasks.task import (
     splits_to,
 )
 from search.training.constant import constant_loss
-from search.training.loop import count_steps, initial_model
+from search.training.epochs import count_steps, full_batches
+from search.training.job import Training
+from search.training.loop import initial_model
 from search.training.optimizers import activations_of
 from search.training.shards import ALONE, Shards
 
@@ -53,7 +55,23 @@ class Prepared:
     @property
     def epochs(self) -> int:
         """Epochs of one run, the last of which `max_steps` may cut."""
-        return -(-self.steps // max(1, len(self.splits.train.targets) // self.recipe.batch_size))
+        return -(-self.steps // full_batches(len(self.splits.train.targets), self.recipe))
+
+
+def prepare(training: Training) -> Prepared:
+    """Load the task and its data, once per process.
+
+    Raises:
+        TaskError: unknown task, option or recipe, or missing data.
+    """
+    return prepared_task(
+        training.task,
+        training.folder,
+        json.dumps([dict(training.options), dict(training.recipe)], sort_keys=True),
+        training.data_root,
+        training.device,
+        training.by_loss,
+    )
 
 
 @lru_cache(maxsize=1)

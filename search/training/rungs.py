@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from statistics import fmean
 
 from search.records import Key, Point, Run
 from search.space.settings import Halving
+from search.training.rates import Grid, best_first, values_at
 
 
 def rungs_of(halving: Halving | None, epochs: int, rates: int) -> dict[int, int]:
@@ -58,11 +58,7 @@ def leaving(
     go_on: int,
     points: Mapping[Key, Point],
     ended: Iterable[Run],
-    *,
-    rates: Sequence[float],
-    seeds: Sequence[int],
-    default: float,
-    maximize: bool,
+    grid: Grid,
 ) -> dict[float, str]:
     """The rates of a grid that leave after a rung's epoch, each with its reason.
 
@@ -74,19 +70,13 @@ def leaving(
     runs = list(ended)
     left = {run.learning_rate for run in runs if run.state == "pruned" and len(run.curve) <= epoch}
     beyond = {run.learning_rate for run in runs if len(run.curve) > epoch}
-    values = {
-        rate: fmean(points[rate, seed].score for seed in seeds)
-        for rate in rates
-        if all((rate, seed) in points for seed in seeds)
-    }
-    sign = -1.0 if maximize else 1.0
-    order = sorted(values, key=lambda r: (sign * values[r], abs(math.log(r / default)), r))
+    order = best_first(values_at(points, grid), grid.maximize, grid.default)
     # Equal places keep their order.
     first = sorted(order, key=lambda rate: 0 if rate in beyond else 2 if rate in left else 1)
-    kept = {*first[:go_on], *_ends_beside(order[:1], rates)} - left
+    kept = {*first[:go_on], *_ends_beside(order[:1], grid.rates)} - left
     return {
         rate: _reason(epoch, rate, order, kept)
-        for rate in rates
+        for rate in grid.rates
         if rate not in kept and rate not in beyond
     }
 

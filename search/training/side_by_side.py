@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -16,23 +17,34 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import torch
 
 from search.orphans import no_orphans
 from search.records import Key
-from search.training.memory import out_of_memory
+from search.training.batched.memory import out_of_memory
 from search.training.prepared import Prepared
 
 ROUNDS = 3
-PATIENCE = 0.4
+PATIENCE = 1.0
 """Seconds that a timed way should take at least; its processes overlap but for their ends."""
+LEAST, LONGEST = 6, 3.0
+"""Steps of a timed run, at least, unless they take longer than so many seconds; two in any case. A
+large batch's first step takes twice as long, for its memory: of ten small CNNs 3 steps measured 73
+model-steps/s, 10 measured 100, and the loop 83 with any."""
+ENOUGH = 60.0
+"""Seconds after which no further round begins: steps of seconds are noisy by little."""
+HOPELESS = 0.7
+"""Ways of less than this share of the best one's speed are not timed again."""
 KEPT = 0.9
 """Share of a GPU's memory that trials may fill."""
 CONTEXT = 600 * 2**20
 """Bytes that a process takes of a GPU before it has a tensor there."""
 CLEAR = 1.03
 """How many times as fast a way must be to be taken instead of the one that resources ask for."""
+
+W = TypeVar("W")
 
 Load = Callable[[], Prepared]
 """Loads the task in a process of its own; plain enough to be sent there."""
@@ -115,6 +127,26 @@ def fastest(speeds: Mapping[Way, float]) -> Way:
     return best if speeds[best] > CLEAR * speeds[first] else first
 
 
+def promising(speeds: Mapping[W, Sequence[float]]) -> list[W]:
+    """The ways that are worth another round, by the medians so far.
+
+    >>> promising({"loop": [50.0], "five": [90.0, 100.0], "ten": [80.0]})
+    ['five', 'ten']
+    """
+    medians = {way: statistics.median(found) for way, found in speeds.items()}
+    best = max(medians.values(), default=0.0)
+    return [way for way in medians if medians[way] >= HOPELESS * best]
+
+
+def steps_for(patience: float, speed: float) -> int:
+    """Steps of a timed run that should take `patience` seconds, at `speed` steps a second.
+
+    >>> steps_for(1.0, 50.0), steps_for(1.0, 4.0), steps_for(1.0, 1.0), steps_for(1.0, 0.2)
+    (50, 6, 3, 2)
+    """
+    return max(2, min(LEAST, int(LONGEST * speed)), int(patience * speed))
+
+
 def time_ways(
     load: Load, ways: Sequence[Way], keys: Sequence[Key]
 ) -> tuple[tuple[Way, float], ...]:
@@ -123,7 +155,8 @@ def time_ways(
     Empty where processes cannot be started (a script that is not guarded by `__main__`).
     """
     context = multiprocessing.get_context("spawn")
-    found: dict[Way, list[float]] = {way: [] for way in ways}
+    found: dict[Way, list[float]] = {}
+    left, began = list(ways), time.perf_counter()
     try:
         with ExitStack() as stack:
             made = stack.enter_context(TemporaryDirectory(prefix="activations-"))
@@ -134,16 +167,22 @@ def time_ways(
             ]
             steps: dict[Way, int] = {}
             for turn in range(1 + ROUNDS):
-                for way in list(found):
+                for way in left.copy():
                     try:
                         speeds = _together(pools, load, way, keys, steps.get(way))
                     except (RuntimeError, MemoryError) as error:
                         if not out_of_memory(error):
                             raise
-                        del found[way]
+                        left.remove(way)
+                        found.pop(way, None)
                         continue
-                    steps.setdefault(way, max(3, int(PATIENCE * min(speeds) / way.at_once)))
-                    found[way] += [sum(speeds)] if turn else []
+                    steps.setdefault(way, steps_for(PATIENCE, min(speeds) / way.at_once))
+                    if turn:  # the first loads, compiles and allocates
+                        found.setdefault(way, []).append(sum(speeds))
+                if turn:
+                    left = promising({way: found[way] for way in left})
+                if turn and time.perf_counter() - began > ENOUGH:
+                    break
     except BrokenProcessPool:
         return ()
     return tuple((way, statistics.median(speeds)) for way, speeds in found.items())

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from search.tasks.task import MakeActivation, Recipe, Splits, Task, splits_to
 from search.training.augment import augment
-from search.training.loop import initial_model, make_update
+from search.training.loop import initial_model
+from search.training.step import make_update
 from search.training.streams import AUGMENTATION, generator
 
 WARM_UP = 5

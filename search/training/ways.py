@@ -2,46 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
 from typing import Any
 
 from search.records import Key, Member, Point, Run
 from search.tasks.task import MakeActivation, Recipe
-from search.training.batched import of_one, run_members
-from search.training.checkpoints import Checkpoints, Keeping
+from search.training.batched import BatchingError, of_one, run_members
+from search.training.batched.memory import in_batches
+from search.training.checkpoints import Checkpoints
 from search.training.loop import run_epochs
-from search.training.memory import in_batches
 from search.training.prepared import Prepared
-from search.training.stacked import BatchingError
-from search.training.sweep import (
-    AllTogether,
-    Epochs,
-    SharedEpochs,
-    Together,
-    in_step,
-    one_by_one,
-)
-
-
-def checkpoints_of(
-    prepared: Prepared,
-    keeping: Keeping | None,
-    trial: str,
-    expression: str,
-    say: Callable[[str], None],
-) -> Checkpoints | None:
-    """The checkpoints of a trial's runs, if there are to be any."""
-    if keeping is None or not trial:
-        return None
-    about = [expression, prepared.task.name, prepared.options, prepared.device]
-    return Checkpoints(
-        store=keeping.of_trial(trial),
-        keeping=keeping,
-        about=repr([*about, prepared.recipe, len(prepared.splits.train.targets)]),
-        say=say,
-        part="final_" if prepared.testing else "",
-    )
+from search.training.sweep import AllTogether, Epochs, SharedEpochs, Together, in_step, one_by_one
 
 
 def start_run(
@@ -63,7 +35,7 @@ def start_run(
         seed=seed,
         device=prepared.device,
         testing=prepared.testing,
-        stream=kept.run(rate, seed) if kept else None,
+        checkpoint=kept.run(rate, seed) if kept else None,
         shards=prepared.shards,
     )
 
@@ -116,7 +88,7 @@ def batch_of(
             members=members,
             device=prepared.device,
             testing=prepared.testing,
-            stream=kept.batch(members) if kept else None,
+            checkpoint=kept.batch(members) if kept else None,
         )
 
     return together

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -43,12 +44,21 @@ def nodes() -> list[Node]:
 
 
 def autoscales() -> bool:
-    """Whether the cluster can start nodes for trials that wait."""
+    """Whether the cluster can start nodes for trials that wait.
+
+    A cluster of fixed size calls the type of a node `node_` and its id; an autoscaler has types
+    with names. The cluster configuration is there on some platforms only.
+    """
     try:
         from ray._private.state import state
+        from ray.experimental.internal_kv import _internal_kv_get
 
+        report = json.loads(_internal_kv_get(b"__autoscaling_status") or b"{}")
+        types = (report.get("autoscaler_report") or {}).get("node_type_mapping") or {}
+        if any(not name.startswith("node_") for name in types.values()):
+            return True
         return state.get_max_resources_from_cluster_config() is not None
-    except (ImportError, AttributeError):  # not public: without it, a cluster of fixed size
+    except (ImportError, AttributeError, ValueError):  # not public: without it, a fixed size
         return False
 
 

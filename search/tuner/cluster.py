@@ -23,7 +23,7 @@ from search.environment import available_cpus, environment_variables
 from search.errors import StudyError
 from search.orphans import no_orphans
 from search.space.settings import Space
-from search.training.candidate import error_line
+from search.training.prepared import error_line
 from search.tuner.capacity import keep_a_processor
 from search.tuner.shipping import Origin, runtime_env
 

@@ -15,7 +15,7 @@ from ray._private import ray_logging
 
 from search.continuing import Cause
 from search.study import Launch
-from search.training.candidate import Training
+from search.training.job import Training
 
 LONGEST_PAUSE = 1.0
 """Seconds that count, at most, between two looks at the clock: a driver that was busy or stopped
@@ -49,6 +49,10 @@ def death(told: str) -> Death:
         return Death("its machine was lost", "node")
     if "low on memory" in told:
         return Death("out of memory: Ray ended its worker process", "worker")
+    if "failed to import on the worker" in told:
+        errors = re.findall(r"^\s*(\w+(?:Error|Exception): .*)$", told, re.MULTILINE)
+        why = errors[-1][:LONGEST] if errors else "packages differ"
+        return Death(f"it cannot load what it is sent: {why}", "worker")
     if "worker process has died" in told or "actor died unexpectedly" in told:
         code = re.search(r"with an exit code (\d+)", told)
         how = f"ended with exit code {code[1]}" if code else "crashed or was killed"

@@ -22,9 +22,12 @@ from search.records import Point, Trial, run_from_json, to_json
 from search.stopping import Stopped
 from search.storage import same_file
 from search.study import Launch, Study
-from search.training.candidate import Outcome, Training
+from search.training.job import Outcome, Training
 from search.tuner.deaths import Silence, death, patience
 from search.tuner.pausing import Pausing
+
+STILLBORN = 6
+"""So many workers that die in a row before they begin end a search."""
 
 
 class Unsaved:
@@ -60,6 +63,8 @@ class Driver(Unsaved, Searcher):
         self.heard: dict[str, int] = {}
         self.epochs: dict[str, int] = {}
         self.silence = Silence()
+        self.stillborn = 0
+        """Workers in a row that died before they began."""
         self.pausing = Pausing(training.checkpoints, study)
         self.there = same_file(study.place)
         self.error: SearchError | None = None
@@ -116,12 +121,23 @@ class Driver(Unsaved, Searcher):
         if found.cause is None:
             self._finish(trial_id, Outcome("failed", found.reason))
         elif (launch := self._gone(trial_id)) is not None:
+            if found.cause == "worker" and not self.heard.get(trial_id):
+                self._count_stillborn(found.reason)
             ended = self.study.lose(launch.number, found.cause, found.reason)
             if ended is None:
                 self.display.say(f"{launch.expression}: {found.reason}; it is tried again")
             else:
                 self.pausing.ended(launch.checkpoints)
             self.show(ended)
+
+    def _count_stillborn(self, reason: str) -> None:
+        """No candidate is to blame for a worker that never began, and the next one may; a machine
+        without the packages lets none."""
+        self.stillborn += 1
+        if self.stillborn >= STILLBORN:
+            raise StudyError(
+                f"workers die before they begin, {self.stillborn} in a row; the last one: {reason}"
+            )
 
     def hanging(self) -> list[str]:
         """The trials that are out of time, which fail by that; their processes are to be ended."""
@@ -169,6 +185,7 @@ class Driver(Unsaved, Searcher):
         trial, timeout = launch.number, self.study.space.timeout
         self.silence.broken(trial_id, patience(timeout, self.training, launch))
         if "begun" in message:
+            self.stillborn = 0
             self.study.begin(trial)
         elif "run" in message:
             self.study.add_run(trial, run_from_json(message["run"]))

@@ -7,7 +7,7 @@ from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
-from search.training.candidate import Training
+from search.training.job import Training
 
 
 class Asha(ASHAScheduler):

@@ -12,7 +12,8 @@ from ray.exceptions import RayError, RayTaskError
 from search.errors import SearchError, StudyError
 from search.plan import Plan, make_plan
 from search.space.settings import Space
-from search.training.candidate import Training, error_line
+from search.training.job import Training
+from search.training.prepared import error_line
 from search.tuner.capacity import Capacity, part_of
 from search.tuner.cluster import Cluster, running_ray
 from search.tuner.shipping import Origin

@@ -28,17 +28,11 @@ from torch.distributed import (
 from search.errors import TaskError
 from search.records import Run
 from search.space.settings import Resources
-from search.training.candidate import (
-    Job,
-    Outcome,
-    Training,
-    error_line,
-    prepare,
-    train_candidate,
-    training_for,
-)
+from search.training.candidate import train_candidate
+from search.training.course import OnEpoch
+from search.training.job import Job, Outcome, Training, training_for
+from search.training.prepared import error_line, prepare
 from search.training.shards import Shards
-from search.training.sweep import OnEpoch
 from search.tuner.capacity import part_of
 from search.tuner.shipping import Origin
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import StudyError
-from search.training.candidate import Training
+from search.training.job import Training
 
 FOLDER = "activation_search_tasks"
 """The name under which task files lie on a node's import path."""

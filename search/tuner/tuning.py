@@ -17,7 +17,7 @@ from search.proposals import Gate, Proposals
 from search.space.settings import Resources
 from search.stopping import Stopped, stop_signals
 from search.study import Study
-from search.training.candidate import Training
+from search.training.job import Training
 from search.tuner.capacity import Capacity
 from search.tuner.cluster import Cluster, running_ray
 from search.tuner.deaths import quiet_deaths

@@ -13,8 +13,10 @@ from ray import tune
 
 from search.errors import TaskError
 from search.records import Key, Point, Run, run_from_json, to_json
-from search.training.candidate import Job, Training, prepare, train_candidate, training_for
+from search.training.candidate import train_candidate
 from search.training.checkpoints import Paused
+from search.training.job import Job, Training, training_for
+from search.training.prepared import prepare
 from search.tuner.parallel import train_across
 from search.tuner.shipping import Origin
 

@@ -9,7 +9,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from test_study import MakeSpace, baselines_trained, launched, make_space, opened, run, trained
 
 from search.errors import StudyError, run_cli
 from search.records import Run, Trial
@@ -17,8 +16,7 @@ from search.results import claimed
 from search.run import main
 from search.salvage import damage
 from search.study import read_trials
-
-__all__ = ["make_space"]
+from tests.study_cases import MakeSpace, baselines_trained, launched, opened, run, trained
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from test_run import refused, words, write
-from test_study import MakeSpace, launched, make_space, opened, reread, run  # noqa: F401
 from test_tuner import Lines, search, space
 
 from search.errors import StudyError
@@ -21,6 +20,7 @@ from search.records import Run, Trial
 from search.results import write_whole
 from search.run import main
 from search.study import Study, read_trials
+from tests.study_cases import MakeSpace, launched, opened, reread, run
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_full_disk_stops_the_search_in_one_line_and_it_goes_on(
     path = write(disk, epochs=1)
     folder = disk / "results" / "rings"
     with pytest.raises(SystemExit), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("search.session.write_report", _no_report)
+        patch.setattr("search.driver.write_report", _no_report)
         main(words(path))
     before = ended(folder)
     assert sum(t.state == "complete" for t in before.values()) == 4
@@ -69,7 +69,7 @@ def test_a_full_disk_stops_the_search_in_one_line_and_it_goes_on(
     assert str(folder) in line and ("full" in line or "No space left" in line)
     filler.unlink()
     with pytest.raises(SystemExit), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("search.session.write_report", _no_report)
+        patch.setattr("search.driver.write_report", _no_report)
         main(words(path, "--trials", "4"))
     after = ended(folder)
     assert {number: after[number] for number in before} == before
@@ -80,7 +80,7 @@ def _no_report(*_: object) -> Path:
     raise SystemExit(0)  # a report is larger than the disk
 
 
-def test_a_study_that_cannot_grow_says_so_and_has_kept_every_run(make_space: MakeSpace):  # noqa: F811
+def test_a_study_that_cannot_grow_says_so_and_has_kept_every_run(make_space: MakeSpace):
     study = opened(make_space())
     launch = launched(study)
     backend = study._database.backend
@@ -143,7 +143,7 @@ def test_results_that_are_removed_while_it_runs_end_the_search(tmp_path: Path):
 
 
 @pytest.mark.slow  # SQLite waits for 30 s
-def test_a_database_that_another_process_keeps_is_told(make_space: MakeSpace):  # noqa: F811
+def test_a_database_that_another_process_keeps_is_told(make_space: MakeSpace):
     study: Study = opened(make_space())
     launch = launched(study)
     with closing(sqlite3.connect(str(study.place), isolation_level=None)) as other:

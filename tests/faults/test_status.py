@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from test_study import MakeSpace, baselines_trained, launched, make_space, opened, run, trained
 from test_tuner import search, space
 
 from search.database import existing_database
@@ -16,19 +15,18 @@ from search.decisions import LOG, Log, read_log
 from search.errors import StudyError
 from search.proposals import Proposals
 from search.protocol import Rejection
-from search.results import claimed, session_recorded
+from search.results import claimed, driver_recorded
 from search.status import main
 from search.study import Study
-from search.training.candidate import task_of
+from search.training.from_space import task_of
 from search.watching import lines, status_of
-
-__all__ = ["make_space"]
+from tests.study_cases import MakeSpace, baselines_trained, launched, opened, run, trained
 
 
 def watched(study: Study) -> Path:
-    """The folder of a study, with what a session writes beside its database."""
+    """The folder of a study, with what a driver writes beside its database."""
     folder = study.space.source.parent / "results"
-    with session_recorded(folder, study.space, task_of(study.space), study.name):
+    with driver_recorded(folder, study.space, task_of(study.space), study.name):
         pass
     return folder
 

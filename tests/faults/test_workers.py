@@ -14,8 +14,8 @@ from test_tuner import Lines, log, search, space
 
 from search.records import Trial
 from search.study import Launch, read_trials
-from search.training.candidate import task_of, training_of
-from search.training.sweep import Grid
+from search.training.from_space import task_of, training_of
+from search.training.rates import Grid
 from search.tuner.deaths import LONGEST_PAUSE, Silence, death, patience
 
 RUNS = 4

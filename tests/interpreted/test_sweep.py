@@ -12,20 +12,21 @@ import pytest
 import torch
 from torch import Tensor
 
+from search.benchmarks.goals import TYPES
 from search.kernels.triton_rendering import load_triton
-from search.language.catalog import CATALOG
+from search.language.catalog import CATALOG, read_activation
 from tests.cases import has_statistics
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
-FEW = ("relu", "gelu", "silu", "mish", "golu", "dyn_mish", "xatlu", "sin")
-ROWS = [name for name, row in CATALOG.items() if not has_statistics(row.expression)]
+FEW = ("relu", "gelu", "silu", "mish", "golu", "dyn_mish", "xatlu", "sin", *TYPES)
+ROWS = [name for name, row in CATALOG.items() if not has_statistics(row.expression)] + [*TYPES]
 CASES = [pytest.param(n, marks=() if n in FEW else pytest.mark.slow) for n in ROWS]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", CASES)
 def test_every_16_bit_input(name: str, dtype: torch.dtype):
-    expression = CATALOG[name].expression
+    expression = read_activation(TYPES.get(name, name))
     bits = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
     x = bits.view(dtype).float()
     inputs = [x, torch.full_like(x, 0.75)][: len(expression.inputs)]

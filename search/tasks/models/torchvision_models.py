@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from search.errors import TaskError, near_miss
+from search.errors import TaskError, first_line, near_miss
 from search.replacement import replace_activations
 from search.tasks.task import MakeActivation
 
@@ -79,9 +79,8 @@ def torchvision_model(
     except TaskError as error:
         raise TaskError(f"{place}: {error}; expected another model") from error
     except (AssertionError, RuntimeError, ValueError, TypeError) as error:
-        words = (str(error).splitlines() or [type(error).__name__])[0]
         hint = "expected a model for them, or options.image_size: 224"
-        wrong = f"it cannot take images of {size} × {size} ({words})"
+        wrong = f"it cannot take images of {size} × {size} ({first_line(error)})"
         raise TaskError(f"{place}: {wrong}; {hint}") from error
     if not isinstance(result, Tensor) or result.shape != (2, outputs):
         raise TaskError(f"{place}: it does not return {outputs} numbers for each image")

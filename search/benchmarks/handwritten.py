@@ -22,12 +22,13 @@ that Inductor does not turn into vector code (erfc: 32 instead of 4 ms for GELU,
 that nobody writes."""
 
 
-class Composed(nn.Module):
+class HandWritten(nn.Module):
     """`f(x[, u])` composed of torch operations, differentiated by torch's autograd.
 
     What eager mode keeps and launches is what a hand-written module would: one kernel and one
     saved tensor an operation, in the input's own dtype; `torch.compile` fuses it. (The kernel
-    "composed" of an Activation computes 16-bit inputs in float32, as its other kernels do.)
+    "composed" of an Activation is another thing: the language's own forms of the gates, and 16-bit
+    inputs computed in float32, as its other kernels do.)
     Values per channel lie along the last dimension, `channels` of them. Statistics over features
     reduce the last dimension.
     """

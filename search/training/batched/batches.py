@@ -12,6 +12,7 @@ from torch import Tensor
 
 from search.tasks.task import Recipe, Splits
 from search.training.augment import augment_groups
+from search.training.epochs import full_batches
 from search.training.streaming import streamed
 from search.training.streams import AUGMENTATION, ORDER, generator
 
@@ -40,7 +41,7 @@ class MemberBatches:
     @property
     def full(self) -> int:
         """Batches of an epoch."""
-        return max(1, len(self.split.targets) // self.recipe.batch_size)
+        return full_batches(len(self.split.targets), self.recipe)
 
     def begin(self) -> None:
         """A fresh order for an epoch: `numbers` (groups, samples)."""

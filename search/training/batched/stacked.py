@@ -19,14 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from search.training.member_attention import FoldedAttention
-from search.training.member_dropout import Streams, with_member_dropout
-from search.training.member_layers import chain_of, run_chain
+from search.training.batched.attention import FoldedAttention
+from search.training.batched.dropout import Streams, with_member_dropout
+from search.training.batched.layers import chain_of, run_chain
+from search.training.batched.refusing import BatchingError
 from search.training.optimizers import penalties
-
-
-class BatchingError(Exception):
-    """This model cannot be trained in a batch; the text names the layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,41 +201,3 @@ def _slots(model: nn.Module, index: dict[str, int]) -> list[Slot]:
                 if tensor is not None:
                     slots.append(Slot(owner, name, index[first[id(tensor)]]))
     return slots
-
-
-# --- can it be batched? -------------------------------------------------------------------------
-
-
-@contextmanager
-def naming_layers(model: nn.Module) -> Iterator[None]:
-    """Turns an error of a forward or backward pass into a BatchingError that names the layer.
-
-    The layer entered last is the one that failed in the forward pass, as errors are raised there.
-    """
-    entered: list[str] = []
-    named = {id(module): name for name, module in model.named_modules()}
-
-    def note(module: nn.Module, _: object) -> None:
-        entered[:] = [f"{named[id(module)] or 'the model'} ({type(module).__name__})"]
-
-    hooks = [module.register_forward_pre_hook(note) for module in model.modules()]
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise
-    except BatchingError:
-        raise
-    except Exception as error:
-        layer = entered[0] if entered else "the model"
-        raise BatchingError(f"layer {layer}: {_first_line(error)}") from error
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _first_line(error: Exception) -> str:
-    """Its own words, less those with which torch asks to be told of it."""
-    if "data-dependent control flow" in str(error):
-        return "data-dependent control flow (a choice by a tensor's value); expected torch.where"
-    words = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return words if len(words) <= 160 else words[:159] + "…"

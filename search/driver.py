@@ -1,4 +1,4 @@
-"""One session of a search: claim the folder, train what is missing, report."""
+"""The driver of a study: claims the folder, trains what is missing, reports."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from search.language.expression import Expression
 from search.plan import make_plan, most_finalists, most_swept, room_of
 from search.progress import TOLD, Goal, display
 from search.protocol import gate_before_training
-from search.results import claimed, session_recorded, set_aside
+from search.results import claimed, driver_recorded, set_aside
 from search.space.settings import Space
 from search.storage import has_study
 from search.study import Study, open_study, read_trials
 from search.summary import print_summary
 from search.tasks.task import Task, recipe_with
-from search.training.candidate import task_of, training_of
 from search.training.checkpoints import Keeping
 from search.training.choice import CHOICE
+from search.training.from_space import task_of, training_of
 from search.training.planner import measured, planned
 
 
-def run_session(
+def drive(
     space: Space, results: Path, fresh: bool, console: Console, address: str | None = None
 ) -> None:
     """Begin or go on with the study of `space` in `results`, and write its report.
@@ -92,7 +92,7 @@ def train(
         if training.device == "cpu":  # together: 25 ms a formula, where a worker alone takes 150
             compile_batch(baseline_formulas(space, training.at_once))
         torch.set_num_threads(training.threads)  # gates run beside the workers: 49 ms, not 175
-        stack.enter_context(session_recorded(folder, space, task, study.name))
+        stack.enter_context(driver_recorded(folder, space, task, study.name))
         show = partial(display, console)
         return run_search(study, training, epochs, goal, show, gate_before_training, cluster)
 
@@ -115,7 +115,7 @@ def baseline_formulas(space: Space, at_once: int) -> list[Expression]:
 
 
 def print_plan(space: Space, results: Path, console: Console, address: str | None = None) -> None:
-    """What `run_session` would do, and for how long."""
+    """What `drive` would do, and for how long."""
     training = training_of(space, task_of(space))
     if address or os.environ.get("RAY_ADDRESS"):
         from search.tuner import plan_on_a_cluster

@@ -21,7 +21,7 @@ from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
 from search.tasks.task import Recipe
-from search.training.stacked import BatchingError
+from search.training.batched.refusing import BatchingError
 
 
 @dataclass(slots=True)

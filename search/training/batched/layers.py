@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from search.activation import Activation
 from search.kernels.abreast import apply_abreast
 from search.tasks.models.normalise import Normalise
-from search.training.member_dropout import MemberDropout
+from search.training.batched.dropout import MemberDropout
 
 
 def chain_of(model: nn.Module) -> list[nn.Module] | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from search.training.stacked import BatchingError
+from search.training.batched.refusing import BatchingError
 
 _OWN = frozenset(nn.Module().__dict__)
 """Attributes of every module: parameters, buffers, hooks, the mode."""
