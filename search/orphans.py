@@ -1,58 +1,69 @@
 """Nothing is left behind when the driver is killed.
 
 Ray's workers end with the driver, but two of its own processes wait another minute for a reply
-that cannot come. A small process of ours waits for the driver's death, ends what is left and
-removes the temporary folder. The processes are known on Linux only; elsewhere they end by
-themselves.
+that cannot come, all of them when Ray was only starting, and processes that time a sweep wait for
+ever. A small process of ours waits for the driver's death, ends what is left and removes the
+temporary folder. The processes are known on Linux only; elsewhere they end by themselves.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
-# Input: a line of pid:start for every process. It ends when the driver does, however it does; one
-# second later Ray's own processes have ended by themselves, all but those two.
+from search.environment import environment_variables
+
+MARK = "ACTIVATION_SEARCH_DRIVER"
+"""An environment variable of all that a driver starts, at whatever moment it is killed."""
+
+# Its input ends when the driver does, however it does; one second later most processes have ended
+# by themselves. Ray's agents write their titles over their environment, and logs into the folder.
 _WATCHER = """
 import os, shutil, sys, time
-known = sys.stdin.read().split()
-time.sleep(1)
-for pid, _, start in (item.partition(":") for item in known):
+def is_ours(pid):
     try:
-        with open(f"/proc/{pid}/stat") as stat:
-            found = stat.read().rpartition(")")[2].split()[19]
-            if found == start and int(pid) != os.getpid():
-                os.kill(int(pid), 9)
+        with open(f"/proc/{pid}/environ", "rb") as words:
+            if mark in words.read():
+                return True
+        files = os.listdir(f"/proc/{pid}/fd")
+        return any(os.readlink(f"/proc/{pid}/fd/{each}").startswith(folder) for each in files)
     except OSError:
-        pass
-shutil.rmtree(sys.argv[1], ignore_errors=True)
+        return False
+mark, folder = sys.argv[1].encode(), os.path.realpath(sys.argv[2]) + os.sep
+sys.stdin.read()
+for _ in range(10):
+    time.sleep(1)
+    ours = [int(pid) for pid in filter(str.isdigit, os.listdir("/proc")) if is_ours(pid)]
+    for pid in ours:
+        try:
+            os.kill(pid, 9)
+        except OSError:
+            pass
+    if not ours:
+        break
+shutil.rmtree(folder, ignore_errors=True)
 """
 
 
 @contextmanager
-def no_orphans(folder: Path) -> Iterator[Callable[[], None]]:
+def no_orphans(folder: Path) -> Iterator[None]:
     """While it lasts, a sudden death of this process takes `folder` with it, and the processes
-    that it had started when the function it gives was last called."""
+    that were started in the meantime."""
+    mark = uuid4().hex
     watcher = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _WATCHER, str(folder)],
+        [sys.executable, "-I", "-S", "-c", _WATCHER, mark, str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # a signal to the driver's group does not reach it
     )
-    assert watcher.stdin is not None, "a pipe was asked for"
-    pipe = watcher.stdin
-
-    def note() -> None:
-        pipe.write("".join(f"{item}\n" for item in descendants(os.getpid())).encode())
-        pipe.flush()
-
     try:
-        yield note
+        with environment_variables({MARK: mark}):
+            yield
     finally:
         watcher.kill()
         watcher.communicate()

@@ -6,12 +6,14 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,6 +22,7 @@ import pytest
 
 from search.environment import environment_variables
 from search.errors import SpaceError, StudyError
+from search.orphans import descendants
 from search.space.space import load_space
 from search.storage import POINTER, expanded, url_problem
 from search.study import open_study, read_trials
@@ -145,13 +148,47 @@ def test_the_place_of_a_study_is_not_its_definition(tmp_path: Path):
 # --- PostgreSQL ----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A PostgreSQL server of our own, as a user without rights."""
+
+    data: Path
+    port: int
+    owner: str | None
+
+    @property
+    def url(self) -> str:
+        return f"postgresql+psycopg://me:${{SEARCH_TEST_SECRET}}@127.0.0.1:{self.port}/postgres"
+
+    def act(self, *command: str) -> None:
+        # What PostgreSQL says goes into a file: a server that is started keeps a pipe open.
+        with (self.data.parent / "said").open("ab") as said:
+            subprocess.run(
+                command, check=True, user=self.owner, stdout=said, stderr=said, cwd=self.data
+            )
+
+    def control(self, *command: str) -> None:
+        self.act("pg_ctl", "-D", str(self.data), "-w", "-t", "120", *command)
+
+    def start(self) -> None:
+        options = f"-p {self.port} -k {self.data} -c listen_addresses=127.0.0.1 -c fsync=off"
+        self.control("-o", options, "-l", str(self.data / "log"), "start")
+
+    def kill(self) -> None:
+        """With SIGKILL; its other processes end when they see that."""
+        first = int((self.data / "postmaster.pid").read_text().split()[0])
+        below = [f"{first}:", *descendants(first)]
+        os.kill(first, signal.SIGKILL)
+        while any(Path(f"/proc/{each.partition(':')[0]}").exists() for each in below):
+            time.sleep(0.1)
+
+
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """A PostgreSQL server of our own; its URL, whose password is in SEARCH_TEST_SECRET."""
-    initdb, control = shutil.which("initdb"), shutil.which("pg_ctl")
-    if not (initdb and control and find_spec("psycopg")):
-        pytest.skip("needs PostgreSQL's initdb and pg_ctl, and psycopg")
-    owner, port = server_owner(), free_port()
+def postgresql() -> Iterator[Server]:
+    """A server that runs; its password is in SEARCH_TEST_SECRET."""
+    if not (shutil.which("initdb") and shutil.which("pg_ctl") and find_spec("psycopg")):
+        pytest.skip("needs PostgreSQL's initdb and pg_ctl on the path, and psycopg")
+    owner = server_owner()
     # Not pytest's own folder: that is closed to the server's user.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         data, words = Path(folder) / "data", Path(folder) / "secret"
@@ -160,18 +197,21 @@ def server() -> Iterator[str]:
         if owner:
             Path(folder).chmod(0o755)
             shutil.chown(data, owner)
-
-        def act(*command: str) -> None:
-            subprocess.run(command, check=True, user=owner, capture_output=True, cwd=data)
-
-        act(initdb, "-D", str(data), "-U", "me", "--auth=scram-sha-256", f"--pwfile={words}")
+        found = Server(data, free_port(), owner)
+        found.act(
+            "initdb", "-D", str(data), "-U", "me", "--auth=scram-sha-256", f"--pwfile={words}"
+        )
         words.unlink()
-        options = f"-p {port} -k {data} -c listen_addresses=127.0.0.1 -c fsync=off"
-        own = ("-D", str(data), "-w", "-t", "120")
-        act(control, *own, "-o", options, "-l", str(data / "log"), "start")
+        found.start()
         with environment_variables({"SEARCH_TEST_SECRET": SECRET}):
-            yield f"postgresql+psycopg://me:${{SEARCH_TEST_SECRET}}@127.0.0.1:{port}/postgres"
-        act(control, *own, "-m", "immediate", "stop")
+            yield found
+        found.control("-m", "immediate", "stop")
+
+
+@pytest.fixture
+def server(postgresql: Server) -> str:
+    """Its URL."""
+    return postgresql.url
 
 
 def server_owner() -> str | None:
@@ -225,6 +265,38 @@ def test_a_killed_search_goes_on_from_the_server(tmp_path: Path, server: str):
     assert sum(t.origin == "search" and t.state == "complete" for t in trials.values()) == 6
     assert all(trials[number].runs == runs for number, runs in before.items())
     assert holds_no_secret(tmp_path) and SECRET not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_killed_server_ends_the_search_in_one_line_and_it_goes_on(
+    tmp_path: Path, postgresql: Server
+):
+    space = write(tmp_path)
+    text = space.read_text(encoding="utf-8").replace("trials: 6", "trials: 40")
+    space.write_text(text.replace("name: stored", "name: cut"), encoding="utf-8")
+    command = [sys.executable, "-m", "search.run", str(space), "--set"]
+    command += [f"storage={postgresql.url}", "--results", str(tmp_path / "results")]
+    folder, pipe = tmp_path / "results" / "cut", subprocess.PIPE
+    first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=pipe, text=True)
+    while first.poll() is None and len(finished(folder)) < 3:
+        time.sleep(0.5)
+    before = finished(folder)
+    postgresql.kill()
+    _, told = first.communicate()
+    try:
+        assert first.returncode == 2 and 3 <= len(before) < 42, told
+        assert len(told.splitlines()) == 1 and "Traceback" not in told, told
+        assert told.startswith("postgresql+psycopg://me:${SEARCH_TEST_SECRET}@127.0.0.1:"), told
+        with pytest.raises(StudyError, match="cannot be used: connection"):
+            read_trials(folder)
+    finally:
+        postgresql.start()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    after = finished(folder)
+    assert len(after) == 42
+    assert all(after[number] == runs for number, runs in before.items())
+    assert holds_no_secret(tmp_path) and SECRET not in told + done.stdout + done.stderr
 
 
 def finished(folder: Path) -> dict[int, tuple]:

@@ -15,10 +15,13 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import torch
 
+from search.orphans import no_orphans
 from search.records import Key
 from search.training.batched.memory import out_of_memory
 from search.training.prepared import Prepared
@@ -156,6 +159,8 @@ def time_ways(
     left, began = list(ways), time.perf_counter()
     try:
         with ExitStack() as stack:
+            made = stack.enter_context(TemporaryDirectory(prefix="activations-"))
+            stack.enter_context(no_orphans(Path(made)))  # they would wait for a task for ever
             pools = [
                 stack.enter_context(ProcessPoolExecutor(1, mp_context=context))
                 for _ in range(max(way.processes for way in ways))

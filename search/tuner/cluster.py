@@ -33,6 +33,9 @@ _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # Tune would go on by itself with a trial whose machine is taken away, and repeat its runs.
     "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",
+    # Milliseconds until Ray takes a worker that is silent for unreachable, without knowing why: 1 s
+    # is less than it takes to see that a node has died.
+    "RAY_timeout_ms_task_wait_for_death_info": "30000",
     # Relative paths of the space file mean the same in a worker.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -82,10 +85,9 @@ def running_ray(space: Space, address: str | None = None) -> Iterator[Cluster]:
             return
         address = address or os.environ.get("RAY_ADDRESS")
         if address is None:
-            note = stack.enter_context(no_orphans(folder))
+            stack.enter_context(no_orphans(folder))
             stack.callback(ray.shutdown)
             _start(folder)
-            note()
             yield Cluster(folder, own=True)
             return
         stack.callback(ray.shutdown)

@@ -22,6 +22,9 @@ LONGEST_PAUSE = 1.0
 has unread messages, and the workers are not to blame."""
 LONGEST = 200
 """Characters of an error that are kept."""
+_NODE_LOST = ("node has died", "node was dead", "actor is temporarily unavailable")
+"""The last where a worker's machine neither answers nor is known to be dead: of a process that died
+on a machine that lives, Ray knows it within milliseconds."""
 _RAYLET = re.compile(r"orker died or was killed|orker\(s\) were killed")
 
 
@@ -42,7 +45,7 @@ def death(told: str) -> Death:
     >>> death("Failure # 1\\nray::train() (pid=7)\\nValueError: no")
     Death(reason='ValueError: no', cause=None)
     """
-    if "node has died" in told or "node was dead" in told:
+    if any(words in told for words in _NODE_LOST):
         return Death("its machine was lost", "node")
     if "low on memory" in told:
         return Death("out of memory: Ray ended its worker process", "worker")

@@ -37,8 +37,9 @@ def kill_a_worker(driver: int, draw: random.Random) -> int:
     return 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("rounds", "trials"), [(1, 8), (3, 24)])
+@pytest.mark.parametrize(
+    ("rounds", "trials"), [(1, 8), pytest.param(3, 24, marks=pytest.mark.slow)]
+)
 def test_killed_workers_and_drivers_lose_and_repeat_nothing(
     tmp_path: Path, rounds: int, trials: int
 ):

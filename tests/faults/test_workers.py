@@ -113,6 +113,7 @@ def test_nothing_else_suffers(searched: Searched):
     ("told", "cause", "reason"),
     [
         ("The actor is dead because its node has died.", "node", "its machine was lost"),
+        ("The actor is temporarily unavailable: RpcError.", "node", "its machine was lost"),
         (
             "Task was killed due to the node running low on memory.",
             "worker",
