@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern
+from sklearn.gaussian_process.kernels import ConstantKernel, RationalQuadratic
 
 from search.language.catalog import CATALOG
 from search.language.derivative import derivative
@@ -14,7 +14,15 @@ from search.language.expression import X
 from search.language.parser import parse
 from search.samplers.behaviour import thinned, warped
 from search.samplers.features import BLOCKS, SPREADS, behaviour, quantiles
-from search.samplers.surrogate import Setting, predict, settings
+from search.samplers.surrogate import (
+    SHARED,
+    Points,
+    Setting,
+    kernel,
+    likeness,
+    predict,
+    settings,
+)
 from tests.cases import CASES, expression
 
 # --- features -------------------------------------------------------------------------------------
@@ -92,6 +100,11 @@ def test_a_statistic_is_no_constant_and_equal_functions_are_equal():
 # --- the surrogate --------------------------------------------------------------------------------
 
 
+def at(axes: np.ndarray) -> Points:
+    """(groups, n, axes); all candidates chose the same numbers."""
+    return Points(axes, np.ones((axes.shape[1], 1)))
+
+
 def test_the_gaussian_process_is_scikit_learns():
     """At one setting of the grid, mean and deviation agree with an independent package's."""
     rng = np.random.default_rng(4)
@@ -99,10 +112,10 @@ def test_the_gaussian_process_is_scikit_learns():
     values = np.sin(points[0]).sum(axis=1)
     values -= values.mean()
     setting = Setting(length=2.0, noise=0.03, amplitude=1.7, weight=1.0)
-    kernel = ConstantKernel(1.7) * Matern(2.0, nu=2.5)
-    peer = GaussianProcessRegressor(kernel, alpha=0.03 * 1.7, optimizer=None)  # pyright: ignore[reportArgumentType]
+    theirs = ConstantKernel(1.7) * RationalQuadratic(2.0, alpha=1.0)
+    peer = GaussianProcessRegressor(theirs, alpha=0.03 * 1.7, optimizer=None)  # pyright: ignore[reportArgumentType]
     peer.fit(points[0], values)
-    mean, deviation = predict(points, values, points[:, :0], wanted, [setting])
+    mean, deviation = predict(at(points), values, at(points[:, :0]), at(wanted), [setting])
     expected = peer.predict(wanted[0], return_std=True)
     np.testing.assert_allclose(mean, expected[0], atol=1e-5)  # float32
     np.testing.assert_allclose(deviation, expected[1], rtol=1e-4)
@@ -112,24 +125,31 @@ def test_the_grid_finds_length_and_noise():
     rng = np.random.default_rng(5)
     points = rng.uniform(-3, 3, (1, 80, 1))
     smooth = np.sin(points[0, :, 0])
-    clean = settings(points, smooth - smooth.mean())
+    clean = settings(at(points), smooth - smooth.mean())
     noisy = smooth + rng.standard_normal(80)
-    loud = settings(points, noisy - noisy.mean())
+    loud = settings(at(points), noisy - noisy.mean())
     assert clean[0].noise < 0.02 and loud[0].noise >= 0.3
     assert sum(s.weight for s in loud) == pytest.approx(1)
 
 
 def test_what_runs_is_believed():
     rng = np.random.default_rng(6)
-    points, running, wanted = (rng.standard_normal((2, n, 2)) for n in (12, 3, 9))
+    points, running, wanted = (at(rng.standard_normal((2, n, 2))) for n in (12, 3, 9))
+    nothing = running.at(slice(0, 0))
     values = rng.standard_normal(12)
     grid = settings(points, values)
-    alone = predict(points, values, running[:, :0], wanted, grid)
+    alone = predict(points, values, nothing, wanted, grid)
     beside = predict(points, values, running, wanted, grid)
     np.testing.assert_allclose(alone[0], beside[0], atol=1e-6)
     assert (beside[1] < alone[1]).all()
     at_running = predict(points, values, running, running, grid)[1]
-    assert (at_running < predict(points, values, running[:, :0], running, grid)[1]).all()
+    assert (at_running < predict(points, values, nothing, running, grid)[1]).all()
+
+
+def test_candidates_with_other_numbers_are_less_alike():
+    axes, numbers = np.zeros((1, 2, 1)), np.eye(2)
+    alike = likeness(Points(axes, numbers), Points(axes, numbers))
+    np.testing.assert_allclose(kernel(alike, 1.0), [[1, 1 - SHARED], [1 - SHARED, 1]])
 
 
 def test_a_warp_keeps_the_order_and_tames_an_outlier():

@@ -136,7 +136,7 @@ def test_lost_nodes_workers_and_drivers_lose_and_repeat_nothing(
     schedule = [kind for kind, times in faults.items() for _ in range(times)]
     draw.shuffle(schedule)
     struck: dict[str, list[datetime]] = {kind: [] for kind in faults}
-    with three_nodes(tmp_path) as nodes, started(space, nodes.cluster.address) as driver:
+    with three_nodes(tmp_path) as nodes, started(space, str(nodes.cluster.address)) as driver:
         for kind in schedule:
             time.sleep(draw.uniform(0.5, 3))
             driver.still_runs()
