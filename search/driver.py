@@ -47,10 +47,10 @@ def drive(
     if fresh and (aside := set_aside(folder)):
         console.print(f"earlier results: {aside}", markup=False, highlight=False)
     with claimed(folder):
-        if has_study(folder) and (line := altered_line(folder)):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
         study = open_study(folder, space, task.maximize, fresh)
         try:
+            if study.trials and (line := altered_line(folder)):
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
             why = train(study, task, folder, console, address)
         finally:
             study.close()

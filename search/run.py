@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from search.errors import run_cli
+from search.stopping import sigterm_raises
 
 WIDTH = 120
 """Characters of a line where there is no terminal: formulas are long."""
@@ -71,6 +72,24 @@ def parser() -> argparse.ArgumentParser:
     return words
 
 
+def search(given: argparse.Namespace) -> None:
+    """Search, or print the plan."""
+    # Here, as torch and the rest take seconds to import, and `--help` needs none of it.
+    from rich.console import Console
+
+    from search.driver import drive, print_plan
+    from search.results import lasting
+    from search.space.space import load_space
+
+    trials = [] if given.trials is None else [f"search.trials={given.trials}"]
+    space = load_space(given.space, [*given.set, *trials])
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    if given.dry_run:
+        print_plan(space, lasting(given.results), console, given.address)
+    else:
+        drive(space, lasting(given.results), given.fresh, console, given.address)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code: 0, or 130 when stopped by Ctrl-C (143 by SIGTERM)."""
     given = parser().parse_args(argv)
@@ -87,20 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.space is None:
         parser().error("the following arguments are required: space")
     try:
-        # Here, as torch and the rest take seconds to import, and `--help` needs none of it.
-        from rich.console import Console
-
-        from search.driver import drive, print_plan
-        from search.results import lasting
-        from search.space.space import load_space
-
-        trials = [] if given.trials is None else [f"search.trials={given.trials}"]
-        space = load_space(given.space, [*given.set, *trials])
-        console = Console(width=None if sys.stdout.isatty() else WIDTH)
-        if given.dry_run:
-            print_plan(space, lasting(given.results), console, given.address)
-        else:
-            drive(space, lasting(given.results), given.fresh, console, given.address)
+        with sigterm_raises():
+            search(given)
     except KeyboardInterrupt as stop:
         words = [word for word in (argv or sys.argv[1:]) if word != "--fresh"]
         again = shlex.join(["python", "-m", "search.run", *words])

@@ -21,6 +21,24 @@ class Stopped(KeyboardInterrupt):
 
 
 @contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """SIGTERM raises `Stopped` while it lasts, as Ctrl-C raises KeyboardInterrupt: what has been
+    begun is put away and the command says its line, where the process would just be gone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _frame: object) -> None:
+        raise Stopped(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def stop_signals() -> Iterator[list[int]]:
     """The signals that came while it lasts; the second of a kind acts as it would have without us.
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import utils as ray_utils
 from ray.exceptions import RayError
 
 from search.environment import available_cpus, environment_variables
@@ -110,7 +111,8 @@ def _start(folder: Path) -> None:
     if len(str(folder)) < LONGEST:
         options["_temp_dir"] = str(folder)
     try:
-        ray.init("local", log_to_driver=False, logging_level=logging.CRITICAL, **options)
+        with _signals_kept():
+            ray.init("local", log_to_driver=False, logging_level=logging.CRITICAL, **options)
     except (OSError, RuntimeError, ValueError) as error:
         raise StudyError(f"Ray does not start: {error_line(error)}") from error
 
@@ -122,15 +124,28 @@ def _join(address: str, brought: dict[str, Any]) -> None:
             " --address auto on its head node, or ray job submit (see the README)"
         )
     try:
-        ray.init(
-            address,
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-            runtime_env=brought,
-        )
+        with _signals_kept():
+            ray.init(
+                address,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                runtime_env=brought,
+            )
     except (OSError, RuntimeError, ValueError, RayError) as error:
         told = " ".join(str(error).split()) or error_line(error)
         raise StudyError(f"address: {address}: no cluster was joined: {told[:300]}") from error
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """SIGTERM stays ours: Ray's own handlers drain the node first, for over a minute, and leave
+    with a code of theirs."""
+    before = ray_utils.set_sigterm_handler
+    ray_utils.set_sigterm_handler = lambda sigterm_handler: None
+    try:
+        yield
+    finally:
+        ray_utils.set_sigterm_handler = before
 
 
 def _quiet() -> AbstractContextManager[None]:
