@@ -59,7 +59,7 @@ def occupancy(log: Sequence[dict[str, Any]], slots: int) -> Occupancy:
     Raises:
         StudyError: no trial has ended in it.
     """
-    opened, spans = _last_session(log)
+    opened, spans = last_session(log)
     if not spans:
         raise StudyError("no trial has ended: there is nothing to tell of the slots")
     begins = sorted(span.begin for span in spans)
@@ -78,7 +78,7 @@ def occupancy(log: Sequence[dict[str, Any]], slots: int) -> Occupancy:
     )
 
 
-def _last_session(log: Sequence[dict[str, Any]]) -> tuple[float, list[Span]]:
+def last_session(log: Sequence[dict[str, Any]]) -> tuple[float, list[Span]]:
     """When the last driver that trained began, and its trials."""
     found: tuple[float, list[Span]] = (0.0, [])
     opened, spans = 0.0, list[Span]()
@@ -113,7 +113,7 @@ def measure(slots: int, seconds: float, trials: int, tell: Callable[[str], None]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = folder / "waiting.yaml"
-        path.write_text(json.dumps(_space(slots, seconds, trials)), encoding="utf-8")
+        path.write_text(json.dumps(waiting_space(slots, seconds, trials)), encoding="utf-8")
         tell(f"{trials} trials of {seconds:g} s in {slots} slots: {_least(slots, seconds, trials)}")
         command = [sys.executable, "-m", "search.run", str(path), "--results", name]
         run = subprocess.run(command, capture_output=True, text=True)
@@ -126,7 +126,7 @@ def _least(slots: int, seconds: float, trials: int) -> str:
     return f"{-(-trials // slots) * seconds:g} s at least"
 
 
-def _space(slots: int, seconds: float, trials: int) -> dict[str, Any]:
+def waiting_space(slots: int, seconds: float, trials: int) -> dict[str, Any]:
     """The space file of a search that waits: the usual sampler, gates and all."""
     return {
         "name": "waiting",

@@ -24,6 +24,7 @@ from search.tuner.deaths import quiet_deaths
 from search.tuner.driver import Check, Driver, Workers
 from search.tuner.early_stopping import early_stopping
 from search.tuner.parallel import bundles
+from search.tuner.starting import starts_awaited
 from search.tuner.worker import train_trial
 
 
@@ -53,6 +54,7 @@ def run_search(
     with ExitStack() as stack:
         display = stack.enter_context(show(goal))
         stack.enter_context(quiet_deaths())
+        stack.enter_context(starts_awaited())
         cluster = cluster or stack.enter_context(running_ray(study.space))
         resources, capacity = _room(study.space.resources, training.processes, cluster)
         goal = replace(goal, concurrent=capacity())
