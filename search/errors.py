@@ -68,8 +68,8 @@ def near_miss(word: str, known: Iterable[str]) -> str:
     swapped = [name for name in known if sorted(name) == sorted(word.lower())]
     close = swapped or get_close_matches(word, known, n=1) or get_close_matches(word.lower(), known)
     if close:
-        return f"; did you mean '{close[0]}'?"
-    return f"; known: {', '.join(known)}" if 0 < len(known) <= 12 else ""
+        return f"; did you mean '{shortened(close[0])}'?"
+    return f"; known: {', '.join(map(shortened, known))}" if 0 < len(known) <= 12 else ""
 
 
 def shortened(text: object, longest: int = 60) -> str:

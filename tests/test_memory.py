@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 import pytest
@@ -14,6 +15,7 @@ from search.training.planner import train_short
 
 def peak(work: Callable[[], object]) -> int:
     """The most bytes of tensors at a time, of what the work itself allocated."""
+    gc.collect()  # what earlier work left in cycles would be freed in between, and count as less
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         work()
     recorded = seen.profiler

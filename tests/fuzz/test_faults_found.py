@@ -142,3 +142,11 @@ def test_damaged_settings_are_told(text: str, tmp_path: Path):
     with bounded(), pytest.raises(StudyError) as caught:
         settings_from_folder(tmp_path)
     told(caught.value.problems)
+
+
+def test_names_of_rules_in_a_list_of_known_ones_are_printable(tmp_path: Path):
+    rules = '  F: [x * G]\n  "\\x1b[2J": [sigmoid(x)]\n'
+    with pytest.raises(SpaceError) as caught:
+        loaded(tmp_path, f"{HEAD}activation:\n{rules}")
+    assert all(line.isprintable() for line in str(caught.value).splitlines())
+    assert "undefined rule 'G'; known: F, \\x1b[2J" in str(caught.value)
