@@ -72,6 +72,15 @@ def near_miss(word: str, known: Iterable[str]) -> str:
     return f"; known: {', '.join(map(shortened, known))}" if 0 < len(known) <= 12 else ""
 
 
+def printable(line: str) -> str:
+    """A line with nothing in it that a terminal obeys.
+
+    >>> printable("x\\x1b[2J")
+    'x\\\\x1b[2J'
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+
+
 def shortened(text: object, longest: int = 60) -> str:
     """A user's text in a message: on one line, cut, and with nothing in it that a terminal obeys.
 
@@ -79,7 +88,7 @@ def shortened(text: object, longest: int = 60) -> str:
     'x + \\\\x1b[2J'
     """
     line = " ".join(str(text).split())
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line[: longest + 1])
+    line = printable(line[: longest + 1])
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 

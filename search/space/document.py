@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from search.errors import SpaceError, shortened, shown
+from search.errors import SpaceError, printable, shortened, shown
 
 AFTER_THE_FILE = 10**9
 """The line of a `--set` override, so that its mistakes are told after those of the file."""
@@ -82,7 +82,8 @@ class Problems(list[tuple[Place, str]]):
     def lines(self) -> list[str]:
         """`spaces/gated.yaml:14: what was wrong`, each once, in the order of the file."""
         told = sorted(self, key=lambda problem: problem[0].line)
-        return list(dict.fromkeys(f"{place}: {line}" for place, line in told))
+        lines = dict.fromkeys(f"{place}: {line}" for place, line in told)
+        return [printable(line) for line in lines]  # a place has the names of keys
 
     def stop(self) -> None:
         """Raise everything that was found, if anything.

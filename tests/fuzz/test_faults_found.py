@@ -150,3 +150,10 @@ def test_names_of_rules_in_a_list_of_known_ones_are_printable(tmp_path: Path):
         loaded(tmp_path, f"{HEAD}activation:\n{rules}")
     assert all(line.isprintable() for line in str(caught.value).splitlines())
     assert "undefined rule 'G'; known: F, \\x1b[2J" in str(caught.value)
+
+
+def test_names_of_rules_in_places_are_printable(tmp_path: Path):
+    with pytest.raises(SpaceError) as caught:
+        loaded(tmp_path, f'{HEAD}activation:\n  "\\x1b[2J": [x * tanh(x), x * tanh(x)]\n')
+    assert "\\x1b[2J[1]: the same alternative" in str(caught.value)
+    assert all(line.isprintable() for line in str(caught.value).splitlines())
