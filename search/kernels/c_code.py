@@ -19,7 +19,7 @@ from search.kernels.c_loops import Loop, split_loops
 from search.kernels.program import Lowered, Operation, Program, Value
 from search.language.primitives import PRIMITIVES
 
-EMITTER = 2  # raise when the emitted text changes for the same program
+EMITTER = 3  # raise when the emitted text changes for the same program
 LANES = 16  # a kernel's length is a multiple of it, so that a loop needs no tail
 LONGEST = 4096  # and at most this: LARGEST_BLOCK of c_blocks.c
 

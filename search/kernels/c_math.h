@@ -72,7 +72,7 @@ BOUND(bell_highest, 20) BOUND(gompertz_lowest, -7) BOUND(steepest, 1e6) BOUND(fl
 BOUND(minus_one, -1) BOUND(plus_one, 1)
 #if SINGLE
 BOUND(exp_least, -88.02968597412109) BOUND(exp_most, 88.72283935546875)
-BOUND(mish_highest, 40) BOUND(largest, 3e38)
+BOUND(mish_highest, 40) BOUND(largest, 3e38) BOUND(exp2_lowest, -127) BOUND(exp2_highest, 128)
 #else
 BOUND(exp_most, 800) BOUND(mish_highest, 300) BOUND(largest, 1e308)
 #endif
@@ -142,6 +142,22 @@ INLINE exp_low(float a) { return exp_lifted(at_least(a, exp_lowest), 64.0f) * 5.
 /* For a <= 128 log 2, where it is inf; 7e-44, not 0, from -127 log 2 down: without the product. */
 INLINE exp_wide(float a) { return exp_lifted(at_least(a, exp_least), 0.0f); }
 
+/* 2^a, inf from 128 on, 6e-39 from -127 down, to 2e-7: of an argument that came as a product, which
+ * takes log2(e) in and spares the reduction's own. */
+INLINE exp2_wide(float a) {
+  a = at_most(at_least(a, exp2_lowest), exp2_highest);
+  uint32_t bits, scaled;
+  float shifted = a + 12582912.0f;
+  memcpy(&bits, &shifted, sizeof bits);
+  float r = a - (shifted - 12582912.0f);
+  float p = (0.001327406149f * r + 0.009671952575f) * r + 0.05550680682f;
+  p = ((p * r + 0.2402223498f) * r + 0.6931470633f) * r + 1.0f;
+  memcpy(&scaled, &p, sizeof scaled);
+  scaled += (bits < 0x4B400200u ? bits : 0x4B400200u) << 23;
+  memcpy(&p, &scaled, sizeof p);
+  return p;
+}
+
 INLINE EXPM1(float a) {
   a = at_most(at_least(a, expm1_lowest), exp_highest);
   int32_t bits;
@@ -196,14 +212,14 @@ INLINE root_of_unit(float a) {
 }
 
 /* The angle of (x, y), y first as in atan2, not both 0: an odd polynomial of the smaller side over
- * the larger, relative error 1.1e-7, then the eighth of the circle it lies in. */
+ * the larger, relative error 1.1e-7, then the eighth of the circle it lies in. One chain, a product
+ * less than two: a loop of its own hides what it waits. */
 INLINE angle(float y, float x) {
   float a = ABS(x), b = ABS(y), high = a > b ? a : b, low = a > b ? b : a;
-  float t = low / high, s = t * t, q = s * s;
-  float odd = (-0.00482253304f * q - 0.0602031238f) * q - 0.140413276f;
-  float even = (0.0247340589f * q + 0.0996847265f) * q + 0.199742141f;
-  float p = ((odd * s + even) * s - 0.333323916f) * s;
-  p = p * t + t;
+  float t = low / high, s = t * t;
+  float p = (-0.00482253304f * s + 0.0247340589f) * s - 0.0602031238f;
+  p = ((p * s + 0.0996847265f) * s - 0.140413276f) * s + 0.199742141f;
+  p = (p * s - 0.333323916f) * (s * t) + t;
   p = a > b ? p : 1.57079632679f - p;
   p = x < 0 ? 3.14159265359f - p : p;
   return copysignf(p, y);
@@ -255,6 +271,7 @@ INLINE normal_cdf(float a) {
 #define EXP(a) exp(a)
 #define exp_low(a) exp(a)
 #define exp_wide(a) exp(a)
+#define exp2_wide(a) exp2(a)
 #define EXPM1(a) expm1(a)
 #define TANH(a) tanh(a)
 #define ATAN(a) atan(a)
@@ -276,6 +293,12 @@ INLINE arcsin_slope(double a) {
 /* The root that the slope of arcsin is 1 over: at least 1e-6; of NaN, the root beyond 1, too. */
 INLINE held_root(REAL root) { return root > flattest ? root : flattest; }
 
+/* A quotient by that root, and 0 beyond arcsin's clip, where the root is 0. */
+INLINE over_root(REAL a, REAL root) {
+  REAL quotient = a / held_root(root);
+  return root == 0 ? R(0) : quotient;
+}
+
 #define PI R(3.14159265358979323846)
 
 INLINE normal_pdf(REAL a) { return bell(a) * R(0.39894228040143267794); }
@@ -286,11 +309,9 @@ INLINE softplus(REAL a) { return relu(a) + log1p_unit(exp_wide(-ABS(a))); }
 INLINE falling(REAL a) { return exp_wide(at_most(-a, exp_most)); }
 INLINE sigmoid(REAL a) { return R(1) / (R(1) + falling(a)); }
 
-/* sigmoid(a) sigmoid(-a), (e r) r of r = sigmoid(a); the largest number in place of inf. */
-INLINE logistic_pdf(REAL a) {
-  REAL e = falling(a), r = R(1) / (R(1) + e);
-  return (at_most(e, largest) * r) * r;
-}
+/* e = exp(-a) as a factor of sigmoid(a) sigmoid(-a) = (e r) r, r = 1 / (1 + e): not inf, where r
+ * is 0. */
+INLINE not_infinite(REAL e) { return at_most(e, largest); }
 
 /* gompertz(a) = exp(-power): below -7 it is 0 in float64 too; the clamp keeps inf out of its
  * density, power * exp(-power). */
