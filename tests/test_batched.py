@@ -27,7 +27,6 @@ from search.training.rates import Grid
 from tests.batched_cases import (
     CASES,
     CLOSE,
-    GATED,
     KEYS,
     TOY,
     digits,
@@ -127,8 +126,12 @@ def test_a_member_above_the_bound_ends_at_that_step_with_the_plain_reason():
 
 
 def test_a_member_that_is_dropped_leaves_the_others_bitwise_as_they_were():
+    # Of a parameter per layer the last bit may differ: torch adds up its channels' gradients, in an
+    # order that depends on how many members there are.
     rest = settings(DIGITS, {}, epochs=3)
-    make = partial(Activation, GATED.format("per channel"))
+    make = partial(
+        Activation, "x * sigmoid(s * x) + b * x where s = 1 per channel, b = 0 per channel"
+    )
     whole = together(DIGITS, digits(), make, KEYS, **rest)
     stream = run_together(DIGITS, digits(), make, keys=KEYS, **rest)
     first = next(stream)
@@ -223,7 +226,9 @@ def test_all_forms_of_a_formula_compile_in_one_library():
     formula = parse("x * gompertz(s * x + 1.0625 * x) where s = 1 per layer")
     pairs = [(formula, frozenset()), *((f, frozenset("s")) for f in forms_abreast(formula))]
     texts = [render(lower(form, fuse), channels) for form, channels in pairs]
-    names = [line.split("(")[0] for text in texts for line in text.splitlines() if "void" in line]
+    names = [
+        line.split("(")[0] for text in texts for line in text.splitlines() if "(long n" in line
+    ]
     assert len(texts) == 2 and len(set(names)) == len(names) > 0
 
 

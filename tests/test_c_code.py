@@ -370,20 +370,23 @@ def test_the_rendered_text_is_stable():
     """A change of the emitter must be seen: it is the cache's key and the reviewer's diff."""
     lowered = lower(parse("x * gompertz(b * x) where b = 1 per layer"))
     text = render(lowered, frozenset())
-    assert text.partition("void backward")[0] == (
-        f"void forward0_{lowered.key}(long n, const REAL *const *in, const REAL *scalars,"
+    assert text.partition("int backward")[0] == (
+        f"int forward0_{lowered.key}(long n, const REAL *const *in, const REAL *scalars,"
         " REAL *const *out) {\n"
         "  const REAL *restrict in_v_x = in[0];\n"
         "  const REAL v_b = scalars[0];\n"
         "  REAL *restrict out_0 = out[0];\n"
         "  n &= ~15L;\n"
-        '  _Pragma("omp simd")\n'
+        "  Bits most = 0;\n"
+        '  _Pragma("omp simd reduction(max: most)")\n'
         "  for (long i = 0; i < n; i++) {\n"
         "    const REAL v_x = in_v_x[i];\n"
         "    const __auto_type t0 = v_b * v_x;\n"
         "    const __auto_type t1 = gompertz(t0);\n"
         "    const __auto_type t2 = v_x * t1;\n"
         "    out_0[i] = t2;\n"
+        "    most = most > size_bits(v_x) ? most : size_bits(v_x);\n"
         "  }\n"
+        "  return most > size_bits(FAR);\n"
         "}\n\n"
     )

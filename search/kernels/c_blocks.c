@@ -26,8 +26,9 @@ enum { NATIVE, BFLOAT16, FLOAT16 };
 enum { ONE, CHANNEL, FEATURES, SAMPLE };   /* which elements share one value */
 enum { SUM, MEAN, VAR, STD, RMS };         /* what becomes of a sum */
 
-typedef void (*Kernel)(long n, const REAL *const *in, const REAL *scalars, REAL *const *out);
-typedef void (*Wide)(long n, const double *const *in, const double *scalars, double *const *out);
+/* Returns whether some x is NaN or beyond FAR. */
+typedef int (*Kernel)(long n, const REAL *const *in, const REAL *scalars, REAL *const *out);
+typedef int (*Wide)(long n, const double *const *in, const double *scalars, double *const *out);
 
 typedef struct {
   Kernel kernel;
@@ -112,7 +113,8 @@ static void add_lanes(const REAL *g, long n, double *lanes) {
   for (; j + SUMS <= n; j += SUMS)
     for (int k = 0; k < SUMS; k++) parts[k] += g[j + k];
   for (int k = 0; k < LANES; k++)
-    lanes[k] += (parts[k] + parts[k + LANES]) + (parts[k + 2 * LANES] + parts[k + 3 * LANES]);
+    lanes[k] += ((double)parts[k] + parts[k + LANES]) +
+                ((double)parts[k + 2 * LANES] + parts[k + 3 * LANES]);
   for (; j < n; j++) lanes[j % LANES] += g[j];
 }
 
@@ -229,29 +231,8 @@ static void store(int io, const REAL *from, long n, void *to, long i) {
  * function has a limit. Inputs beyond FAR are looked at one by one: those beyond ALWAYS, and those
  * whose result is not finite, are computed in double; at ±inf a NaN becomes the limit. */
 
-#define FAR 1e4
+#define FAR 1e4 /* as in c_math.h */
 #define ALWAYS 1e9
-
-#if SINGLE
-/* Without their signs the bits of floats are in the floats' order, NaN above all. */
-static int has_far(const float *x, long n) {
-  const float far = FAR;
-  int32_t most = 0, bits, limit;
-  memcpy(&limit, &far, sizeof limit);
-  for (long j = 0; j < n; j++) {
-    memcpy(&bits, x + j, sizeof bits);
-    bits &= 0x7FFFFFFF;
-    most = most > bits ? most : bits;
-  }
-  return most > limit;
-}
-#else
-static int has_far(const double *x, long n) {
-  int found = 0;
-  for (long j = 0; j < n; j++) found |= (x[j] > FAR) | (x[j] < -FAR);
-  return found;
-}
-#endif
 
 /* What far points say of the limit: a common value, a growth without bound, or nothing. */
 static double limit_of(const double *values) {
@@ -326,7 +307,7 @@ static int is_whole(const Walk *w, int k) {
 
 static void walk_chunk(const Walk *w, long chunk) {
   const Stage *s = w->stage;
-  long begin = chunk * w->chunk, end = begin + w->chunk, width = padded(w->block);
+  long begin = chunk * w->chunk, end = begin + w->chunk, width = padded(w->block) + LANES;
   if (end > w->layout->size) end = w->layout->size;
   int inputs = s->streams + s->vectors, outputs = s->written + s->summed;
   REAL *space = aligned_alloc(64, (inputs + outputs) * width * sizeof(REAL));
@@ -361,8 +342,7 @@ static void walk_chunk(const Walk *w, long chunk) {
       int there = direct && k < s->written && w->written[k];
       out[k] = there ? (REAL *)w->written[k] + i : space + (inputs + k) * width;
     }
-    s->kernel(padded(n), in, w->scalars, out);
-    if (s->x >= 0 && has_far(in[s->x], n)) mend(w, n, in, out);
+    if (s->kernel(padded(n), in, w->scalars, out)) mend(w, n, in, out);
     for (int k = 0; k < s->written; k++)
       if (!direct && w->written[k]) store(w->io, out[k], n, w->written[k], i);
     for (int k = 0; k < s->summed; k++) {

@@ -102,6 +102,15 @@ class Loop:
     operations: tuple[Operation, ...]
     kept: tuple[str, ...]
 
+    def reads(self, name: str) -> bool:
+        """Whether an operation takes a value of this name."""
+        return any(name in op.arguments for op in self.operations)
+
+    @property
+    def calls(self) -> bool:
+        """Whether it calls the C library."""
+        return any(op.function in _LIBRARY for op in self.operations)
+
 
 def split_loops(operations: Sequence[Operation], outputs: Iterable[Value]) -> tuple[Loop, ...]:
     """The loops that make `outputs`, all of which the last loop has at hand."""

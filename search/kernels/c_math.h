@@ -45,6 +45,21 @@ DECLARE(erf) DECLARE(erfc) DECLARE2(pow) DECLARE2(atan2)
 #define ALIGNED __attribute__((aligned(64)))
 #define INLINE static inline __attribute__((always_inline)) REAL
 
+/* The bits of |a|: as whole numbers in the order of the numbers, NaN above all. */
+#if SINGLE
+typedef int32_t Bits;
+#define WITHOUT_SIGN 0x7FFFFFFF
+#else
+typedef int64_t Bits;
+#define WITHOUT_SIGN 0x7FFFFFFFFFFFFFFF
+#endif
+static inline __attribute__((always_inline)) Bits size_bits(REAL a) {
+  Bits bits;
+  memcpy(&bits, &a, sizeof bits);
+  return bits & WITHOUT_SIGN;
+}
+#define FAR R(1e4) /* beyond, c_blocks.c looks at inputs one by one */
+
 /* NaN stays NaN. Written as choices alone: gcc 12 makes no vector code of (a > b) | (a != a). */
 INLINE maximum(REAL a, REAL b) { return a < b ? b : (b != b ? b : a); }
 INLINE minimum(REAL a, REAL b) { return a > b ? b : (b != b ? b : a); }
