@@ -33,11 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(line)
         return 0
 
-    from search.audit import altered_line
     from search.figures.leaderboard import leaderboard_info
     from search.figures.report import write_report
     from search.figures.settings import settings_from_folder
     from search.figures.verdict import verdict
+    from search.integrity.audit import altered_line
     from search.study import read_trials
 
     settings = settings_from_folder(folder)
