@@ -181,7 +181,8 @@ def render_stage(stage: Stage, name: str) -> str:
     outputs = (*stage.written, *(s.value for s in stage.sums))
     before, inside = _split_invariant(stage)
     bounds = _bounds(inside, name)
-    loops = _with_ends(split_loops(inside, outputs), stage, outputs, leaves)
+    split = split_loops(inside, outputs)
+    loops, places = _with_ends(split, stage, outputs, leaves), _places(split)
     lines = [
         *(f"BOUND({bound}, {literal!r})" for literal, bound in bounds.items()),
         f"int {name}(long n, const REAL *const *in, const REAL *scalars, REAL *const *out) {{",
@@ -190,27 +191,39 @@ def render_stage(stage: Stage, name: str) -> str:
         *(f"  REAL *restrict out_{k} = out[{k}];" for k in range(len(outputs))),
         *(f"  const __auto_type {op.target} = {_operation(op, leaves, {})};" for op in before),
         f"  n &= ~{LANES - 1}L;",
-        *_kept_lines([name for loop, _ in loops for name in loop.kept]),
+        *_room_lines(places),
         "  Bits most = 0;",
-        *(line for loop in loops for line in _loop_lines(loop, inputs, leaves, bounds)),
+        *(line for loop in loops for line in _loop_lines(loop, inputs, leaves, bounds, places)),
         "  return most > size_bits(FAR);",
         "}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _kept_lines(names: Sequence[str]) -> list[str]:
-    """Room for what loops keep: one array after another, a vector apart.
+def _places(loops: Sequence[Loop]) -> dict[str, int]:
+    """The arrays of what loops keep: they lie one after another, a vector apart.
 
     Arrays at multiples of 16 kB share half of the nearest cache's sets, with one another and with
-    the tensors: an arctan-arcsin backward over 2^22 took 7.2 ms so, and takes 5.0.
+    the tensors: an arctan-arcsin backward over 2^22 took 7.2 ms so, and takes 5.0. A value's array
+    is given on after its last loop, which may write the next value where it reads this one.
     """
-    if not names:
+    held = dict[str, int]()
+    for k, loop in enumerate(loops):
+        taken = {held[name] for later in loops[k + 1 :] for name in later.read if name in held}
+        for name in loop.kept:
+            held[name] = next(n for n in range(len(held) + 1) if n not in taken)
+            taken.add(held[name])
+    return held
+
+
+def _room_lines(places: Mapping[str, int]) -> list[str]:
+    if not places:
         return []
-    room = f"  ALIGNED REAL room[{len(names)} * {LONGEST + LANES}];"
-    places = (f"room + {k} * (n + {LANES})" for k in range(len(names)))
-    kept = (f"  REAL *restrict kept_{n} = {p};" for n, p in zip(names, places, strict=True))
-    return [room, *kept]
+    count = max(places.values()) + 1
+    return [
+        f"  ALIGNED REAL room[{count} * {LONGEST + LANES}];",
+        *(f"  REAL *restrict kept_{k} = room + {k} * (n + {LANES});" for k in range(count)),
+    ]
 
 
 def _with_ends(
@@ -232,6 +245,7 @@ def _loop_lines(
     inputs: Iterable[str],
     leaves: Mapping[str, str],
     bounds: Mapping[float, str],
+    places: Mapping[str, int],
 ) -> list[str]:
     """One loop over the elements; a compiler drops the inputs that it does not use."""
     loop, end = loop_and_end
@@ -240,12 +254,12 @@ def _loop_lines(
         f'  _Pragma("omp simd{sizes}")',
         "  for (long i = 0; i < n; i++) {",
         *(f"    const REAL {n} = in_{n}[i];" for n in inputs),
-        *(f"    const REAL {n} = kept_{n}[i];" for n in loop.read),
+        *(f"    const REAL {n} = kept_{places[n]}[i];" for n in loop.read),
         *(
             f"    const __auto_type {op.target} = {_operation(op, leaves, bounds)};"
             for op in loop.operations
         ),
-        *(f"    kept_{n}[i] = {n};" for n in loop.kept),
+        *(f"    kept_{places[n]}[i] = {n};" for n in loop.kept),
         *(f"    {line}" for line in end),
         "  }",
     ]
