@@ -54,6 +54,8 @@ class Proposals:
         self.unseen: Iterator[dict[str, Any]] | None = None
         self.searched = ""
         """Why no more candidates will come; empty while some may."""
+        self.early = False
+        """Whether the baselines' finalists were entered while the last candidates train."""
         self.ended = ""
         """Why nothing more will come; empty while something may."""
         self._given_up: list[Trial] = []
@@ -75,13 +77,16 @@ class Proposals:
         return found
 
     def _next_finalist(self) -> Launch | None:
-        """Finalists are chosen once no score is missing; and the end is once no worker is left
-        that may die, and whose trial would have to go on."""
-        if self.study.running():
+        """Candidates are chosen once no score is missing, so that baselines, which all are
+        finalists, fill the slots until then; and the end is once no worker is left that may die,
+        and whose trial would have to go on."""
+        over = not self.study.running()
+        if not over and (self.early or self.study.running("baseline")):
             return None
-        if self.space.finalists is not None and self.study.enter_finalists():
+        self.early = True
+        if self.space.finalists is not None and self.study.enter_finalists(candidates=over):
             return self.study.next_waiting()
-        self.ended = self.searched
+        self.ended = self.searched if over else ""
         return None
 
     def _next_candidate(self) -> Launch | None:
