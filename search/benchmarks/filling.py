@@ -20,6 +20,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from search.database import candidate_attribute, launched, open_database, record_attribute, run_key
+from search.integrity.sealing import sealed
 from search.language.evaluate import evaluate
 from search.language.expression import Expression
 from search.language.fingerprint import fingerprint
@@ -27,7 +28,6 @@ from search.language.parser import parse
 from search.records import Point, Run, Trial, to_json
 from search.rows import add_trials
 from search.samplers.derivations import drawn, mutated
-from search.sealing import sealed
 from search.space.grammar import Candidate, Grammar
 from search.space.settings import Space
 
