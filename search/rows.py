@@ -144,6 +144,23 @@ def _steps(found: Iterable[Any]) -> dict[int, float]:
     return {row.step: read(row.intermediate_value, row.intermediate_value_type) for row in found}
 
 
+def each_attribute(
+    backend: RDBStorage, study_id: int, without: str = ""
+) -> Iterator[tuple[int, str, Any]]:
+    """Number, key and value of all that is written on a study's trials, one after the other: all
+    of 10,000 at once would be 1.5 GB.
+
+    without: attributes whose keys begin so are left out.
+    """
+    joined = _USER.join(_TRIALS, _USER.c.trial_id == _TRIALS.c.trial_id)
+    wanted = select(_TRIALS.c.number, _USER.c.key, _USER.c.value_json).select_from(joined)
+    wanted = wanted.where(_TRIALS.c.study_id == study_id)
+    wanted = wanted.where(not_(_USER.c.key.startswith(without))) if without else wanted
+    with backend.engine.connect() as connection:
+        for number, key, text in connection.execute(wanted.order_by(_TRIALS.c.trial_id)):
+            yield number, key, json.loads(text)
+
+
 def put_attributes(backend: RDBStorage, trial_id: int, attributes: Mapping[str, Any]) -> None:
     """Set a trial's user attributes in one transaction: ten runs in 4 ms, in place of 20."""
     rows = [{"trial_id": trial_id, **row} for row in _attribute_rows(attributes)]
