@@ -165,7 +165,7 @@ def test_a_task_that_cannot_work_ends_the_search_and_uses_up_nothing(tmp_path: P
     }
     for load, told in broken.items():
         with pytest.raises(SearchError, match=told) as caught:
-            search(space(tmp_path, load=load))
+            search(space(tmp_path, "search.trials=2", load=load))
         assert len(caught.value.problems) == 1
         assert read_trials(tmp_path / "results") == []
     study, _ = search(space(tmp_path, "search.trials=2"))  # mended

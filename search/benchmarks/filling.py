@@ -20,6 +20,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from search.database import candidate_attribute, launched, open_database, record_attribute, run_key
+from search.errors import SearchError
 from search.integrity.sealing import sealed
 from search.language.evaluate import evaluate
 from search.language.expression import Expression
@@ -36,6 +37,8 @@ HIDDEN = "x * gompertz(x)"
 POINTS = np.linspace(-6.0, 6.0, 97)
 BEST, LATEST = 50, 1000
 """Of so many best among so many latest candidates, new ones are changes."""
+HOPELESS = 2000
+"""Known functions in a row after which a space is taken for exhausted."""
 WASTED = 1
 """Duplicates that are entered for every candidate, as a sampler asks for them."""
 
@@ -90,11 +93,13 @@ def fill(folder: Path, space: Space, maximize: bool, count: int, epochs: int) ->
         assert database.backend is not None, "a study in a folder has a database"
         known = database.search.get_trials(deepcopy=False)
         fingerprints = {t.user_attrs["candidate"]["fingerprint"] for t in known}
-        made = islice(_new(space.grammar, fingerprints), count)
+        made, before = islice(_new(space.grammar, fingerprints), count), len(fingerprints)
         while chunk := list(islice(made, 250)):
             trials = _entered(space, chunk, len(known), epochs)
             add_trials(database.backend, database.search._study_id, trials)
             known += trials
+        if len(fingerprints) - before < count:
+            raise SearchError("the space has no more candidates")
     finally:
         database.close()
 
@@ -111,12 +116,14 @@ def _new(grammar: Grammar, known: set[str]) -> Iterator[_Made]:
     rng = np.random.default_rng(len(known))
     best: list[_Made] = []
     latest: list[_Made] = []
-    while True:
+    misses = 0
+    while misses < HOPELESS:
         parent = best[int(rng.integers(len(best)))] if best and rng.random() < 0.5 else None
         choices = parent.candidate.choices if parent else {}
         candidate = mutated(grammar, choices, rng) if parent else drawn(grammar, rng)
         own = fingerprint(candidate.expression)
-        if own in known:
+        misses = misses + 1 if own in known else 0
+        if misses:
             continue
         known.add(own)
         latest.append(_Made(candidate, own, height(candidate.expression)))
