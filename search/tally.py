@@ -6,6 +6,7 @@ all of them takes 2 to 20 ms.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 
@@ -63,7 +64,7 @@ class Tally:
             self.took = self.took[0] + 1, self.took[1] + trial.seconds
         if trial.origin == "finalist":
             self.finals.add((trial.of, trial.task, bool(trial.rates)))
-        if trial.state == "complete" and trial.score is not None:
+        if trial.state == "complete" and trial.score is not None and not math.isnan(trial.score):
             best = self.best.get(trial.origin)
             if best is None or self._order(trial) < self._order(best):
                 self.best[trial.origin] = trial

@@ -88,7 +88,7 @@ class Driver(Unsaved, Searcher):
             return None
         if not self._has_room():
             self._look_ahead()
-            return None
+            return Searcher.FINISHED if self.error else None
         launch, self.ready = self.ready or self._propose(), None
         if launch is None:
             return Searcher.FINISHED if self.proposals.ended or self.error else None
