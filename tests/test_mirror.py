@@ -95,7 +95,7 @@ def test_what_is_loaded_is_what_optuna_loads(opened: Open):
     various(opened.study)
     asked(opened.study, 0.1, **{"run 0.1 0": {"score": 0.5}})
     own, there = load_trials(opened.backend, opened.study._study_id), opened.there()
-    assert len(own) == len(there) == 8
+    assert len(own) == len(there) == 7
     for a, b in zip(own, there, strict=True):
         assert_same(a, b)
         assert (a.user_attrs, a._trial_id) == (b.user_attrs, b._trial_id)
