@@ -38,9 +38,9 @@ class Mirror(BaseStorage):
         self.heavy = heavy
         self.known_by = known_by
         self._trials: dict[int, list[FrozenTrial]] = {}
-        """By study and number."""
+        """By study, in order of their numbers, which are their places where no row was lost."""
         self._places: dict[int, tuple[int, int]] = {}
-        """Study and number of a trial, by its id here."""
+        """Study and place of a trial, by its id here."""
         self._written: dict[int, int] = {}
         """The id in the database of those with another one here."""
         self._directions: dict[int, list[StudyDirection]] = {}
@@ -161,14 +161,17 @@ class Mirror(BaseStorage):
     def get_trial(self, trial_id: int) -> FrozenTrial:
         if trial_id not in self._places:
             raise KeyError(f"no trial with the id {trial_id} is known")
-        study_id, number = self._places[trial_id]
-        return self._trials[study_id][number]
+        study_id, place = self._places[trial_id]
+        return self._trials[study_id][place]
 
     def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
         trials = self._of(study_id)
-        if not 0 <= trial_number < len(trials):
+        here = trials[trial_number : trial_number + 1] if trial_number >= 0 else []
+        if not (here and here[0].number == trial_number):  # rows were lost of a damaged study
+            here = [trial for trial in trials if trial.number == trial_number]
+        if not here:
             raise KeyError(f"study {study_id} has no trial {trial_number}")
-        return trials[trial_number]._trial_id
+        return here[0]._trial_id
 
     def get_all_trials(
         self,
@@ -190,8 +193,6 @@ class Mirror(BaseStorage):
         if study_id not in self._trials:
             found = self._trials[study_id] = load_trials(self.backend, study_id, self.heavy)
             for place, trial in enumerate(found):
-                if trial.number != place:
-                    raise ValueError(f"trial {trial.number} stands at place {place}")
                 self._places[trial._trial_id] = study_id, place
         return self._trials[study_id]
 
@@ -207,8 +208,8 @@ class Mirror(BaseStorage):
         """Write the trial if it was kept back, after those before it; its id in the database."""
         if (there := self._there(trial_id)) is not None:
             return there
-        study_id, number = self._places[trial_id]
-        self._write_all(study_id, number + 1)
+        study_id, place = self._places[trial_id]
+        self._write_all(study_id, place + 1)
         return self._written[trial_id]
 
     def _write_all(self, study_id: int, before: int | None = None) -> None:
@@ -231,8 +232,8 @@ class Mirror(BaseStorage):
         self._put(trial)
 
     def _put(self, trial: FrozenTrial) -> None:
-        study_id, number = self._places[trial._trial_id]
-        self._trials[study_id][number] = trial
+        study_id, place = self._places[trial._trial_id]
+        self._trials[study_id][place] = trial
 
 
 def write_attributes(storage: BaseStorage, trial_id: int, attributes: Mapping[str, Any]) -> None:

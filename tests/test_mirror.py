@@ -126,7 +126,7 @@ def test_runs_of_what_has_ended_stay_in_the_database_alone(opened: Open):
     assert here.user_attrs == there.user_attrs
     assert here.user_attrs["run 0.1 1"] == {"score": 0.7}
     opened.study.tell(trial.number, 0.65)
-    running = asked(opened.study, **{"run 0.1 0": {"score": 0.1}})
+    running = asked(opened.study, None, **{"run 0.1 0": {"score": 0.1}})
     with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
         write_attributes(opened.mirror, trial._trial_id, runs)
     again = optuna.load_study(
