@@ -395,11 +395,3 @@ def _refuse_another(folder: Path, space: Space, storage: BaseStorage, name: str)
 def count_waiting(study: optuna.Study) -> int:
     """Trials that are enqueued and not yet launched."""
     return len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
-
-
-def continues(study: optuna.Study, number: int) -> bool:
-    """Whether a later trial goes on with this one already: the driver was killed in between."""
-    return any(
-        trial.user_attrs.get("candidate", {}).get("continues") == number
-        for trial in study.get_trials(deepcopy=False)
-    )

@@ -20,8 +20,6 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, Select, Table, and_, delete, func, insert, not_, select
 
 Row = dict[str, Any]
-Decode = Callable[[str, str], Any]
-"""`decode(key, text)`: what becomes of a trial's attribute."""
 
 _TRIALS: Table = models.TrialModel.__table__
 _PARAMS: Table = models.TrialParamModel.__table__
@@ -35,19 +33,10 @@ CHUNK = 500
 """Trials that are written in one go."""
 
 
-def decoded(key: str, text: str) -> Any:
-    """An attribute as it is."""
-    return json.loads(text)
-
-
-def load_trials(
-    backend: RDBStorage, study_id: int, without: str = "", decode: Decode = decoded
-) -> list[FrozenTrial]:
+def load_trials(backend: RDBStorage, study_id: int, without: str = "") -> list[FrozenTrial]:
     """All trials of a study, by number.
 
-    Args:
-        without: attributes whose keys begin so are left out, of trials that have ended.
-        decode: of user attributes.
+    without: attributes whose keys begin so are left out, of trials that have ended.
     """
     with backend.engine.connect() as connection:
         # These first: what is written meanwhile is known before the trial is told to have ended.
@@ -59,14 +48,14 @@ def load_trials(
         )
         light = not_(and_(_USER.c.key.startswith(without), _TRIALS.c.state.in_(_ENDED)))
         user = _of_study(_USER, study_id)
-        attributes = _by_trial(connection, user.where(light) if without else user, decode)
+        attributes = _by_trial(connection, user.where(light) if without else user)
     return [
         _trial(
             row,
             params.pop(row.trial_id, ()),
             _numbers(values.pop(row.trial_id, ())),
-            dict(attributes.pop(row.trial_id, ())),
-            {each.key: json.loads(each.value_json) for each in system.pop(row.trial_id, ())},
+            _attributes(attributes.pop(row.trial_id, ())),
+            _attributes(system.pop(row.trial_id, ())),
             _steps(steps.pop(row.trial_id, ())),
         )
         for row in rows
@@ -80,15 +69,15 @@ def _of_study(table: Table, study_id: int) -> Select[Any]:
     return chosen.order_by(own)
 
 
-def _by_trial(
-    connection: Connection, wanted: Select[Any], decode: Decode | None = None
-) -> dict[int, list[Any]]:
-    """Rows by trial; of attributes, given `decode`, their keys and what becomes of them."""
+def _by_trial(connection: Connection, wanted: Select[Any]) -> dict[int, list[Any]]:
     found: defaultdict[int, list[Any]] = defaultdict(list)
     for row in connection.execute(wanted):
-        item = (row.key, decode(row.key, row.value_json)) if decode else row
-        found[row.trial_id].append(item)
+        found[row.trial_id].append(row)
     return found
+
+
+def _attributes(rows: Iterable[Any]) -> Row:
+    return {row.key: json.loads(row.value_json) for row in rows}
 
 
 def _trial(

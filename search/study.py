@@ -25,7 +25,6 @@ from optuna.trial import TrialState
 from search.continuing import Cause, checkpoints_of, going_on, next_attempt, release, tell
 from search.database import (
     Database,
-    all_runs,
     candidate_attribute,
     count_waiting,
     launched,
@@ -40,7 +39,7 @@ from search.database import (
 from search.decisions import LOG, Decide, Log, run_summary, trial_summary, unlogged
 from search.entering import enter_baselines, enter_finalist, enter_placebos, missing_finalists
 from search.failures import Failures
-from search.finalists import Entry, chosen
+from search.finalists import Entry
 from search.integrity.sealing import sealed
 from search.ladder import Ladder, is_paused, promoted_to, taken_up
 from search.launches import Launch, Proposal, ended_as, launch_of, proposed
@@ -379,12 +378,7 @@ class Study:
         return len(missing)
 
     def _missing_finalists(self) -> list[Entry]:
-        trials = self.trials.values()
-        if self.space.finalists is not None and self.space.finalists.sweep:
-            again = chosen(trials, self.space.finalists.k, self.maximize)
-            swept = {t.number: replace(t, runs=all_runs(self._database, t.number)) for t in again}
-            trials = [swept.get(trial.number, trial) for trial in trials]
-        return missing_finalists(self.space, self._database, trials, self.maximize)
+        return missing_finalists(self.space, self._database, self.trials.values(), self.maximize)
 
     def storage_errors(self) -> AbstractContextManager[None]:
         """In it, what the database refuses is a StudyError of one line."""

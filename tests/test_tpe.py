@@ -14,15 +14,17 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from search.samplers.optunas import BEST, MOST, RecentTPESampler
 
 
-def told(count: int, start: int = 0) -> list[FrozenTrial]:
-    """Trials with a choice and a number each."""
+def told(count: int, kinds: str = "abc", start: int = 0) -> list[FrozenTrial]:
+    """Trials with a choice each, and some with a number."""
     rng = np.random.default_rng(start)
-    kinds, range_ = CategoricalDistribution(["a", "b", "c"]), FloatDistribution(0.1, 10, log=True)
-    distributions: dict[str, BaseDistribution] = {"F": kinds, "F[0].s": range_}
+    distributions: dict[str, BaseDistribution] = {
+        "F": CategoricalDistribution(["a", "b", "c"]),
+        "F[0].s": FloatDistribution(0.1, 10, log=True),
+    }
     found = []
     for value in rng.random(count):
-        params = {"F": "abc"[int(rng.integers(3))], "F[0].s": float(10 ** rng.uniform(-1, 1))}
-        params = params if params["F"] == "a" else {"F": params["F"]}
+        kind, number = kinds[int(rng.integers(len(kinds)))], float(10 ** rng.uniform(-1, 1))
+        params = {"F": kind, "F[0].s": number} if kind == "a" else {"F": kind}
         own = {name: distributions[name] for name in params}
         found.append(create_trial(params=params, distributions=own, value=float(value)))
     return found
@@ -44,22 +46,21 @@ def study_of(sampler: optuna.samplers.BaseSampler, trials: list[FrozenTrial]) ->
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_tpe_models_the_best_and_the_latest_of_many_trials_as_if_there_were_no_others():
-    how: dict[str, Any] = {
-        "n_startup_trials": 0,
-        "multivariate": True,
-        "constant_liar": True,
-        "seed": 5,
-    }
-    trials = told(MOST + 300)
-    model = RecentTPESampler(**how)
-    asked = asked_of(study_of(model, trials))
-    assert model.kept is not None and len(model.kept) == MOST + 1  # and the one that is asked for
-    kept = [trial for trial in model.kept if trial.state == TrialState.COMPLETE]
-    best = sorted(trials, key=lambda trial: -(trial.value or 0.0))[:25]
-    assert {t.value for t in best} <= {t.value for t in kept}
-    assert [t.value for t in kept[BEST:]] == [t.value for t in trials[BEST - MOST :]]
-    assert asked == asked_of(study_of(TPESampler(**how), kept))
-    assert asked != asked_of(study_of(TPESampler(**how), trials))
+    trials = [*told(700, "b"), *told(MOST, "ac", start=1)]
+    proposed: dict[str, list[object]] = {"recent": [], "kept": [], "all": []}
+    for seed in range(8):
+        how: dict[str, Any] = {"n_startup_trials": 0, "multivariate": True, "seed": seed}
+        model = RecentTPESampler(**how)
+        proposed["recent"] += asked_of(study_of(model, trials))
+        # And the one that is asked for.
+        assert model.kept is not None and len(model.kept) == MOST + 1
+        kept = [trial for trial in model.kept if trial.state == TrialState.COMPLETE]
+        best = sorted(trials, key=lambda trial: -(trial.value or 0.0))[:25]
+        assert {t.value for t in best} <= {t.value for t in kept}
+        assert [t.value for t in kept[BEST:]] == [t.value for t in trials[BEST - MOST :]]
+        proposed["kept"] += asked_of(study_of(TPESampler(**how), kept))
+        proposed["all"] += asked_of(study_of(TPESampler(**how), trials))
+    assert proposed["recent"] == proposed["kept"] != proposed["all"]
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
