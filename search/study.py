@@ -362,9 +362,8 @@ class Study:
         self._asked.clear()
 
     def enter_finalists(self, candidates: bool = True) -> int:
-        """Let the finalists wait that are chosen by now and not in the study yet; how many.
-
-        The longest first: at the end the fewest slots are empty for the shortest time.
+        """Let the finalists wait that are chosen by now and not in the study yet, the longest first,
+        as they keep the others' slots empty at the end; how many.
 
         candidates: whether they are chosen already; baselines and placebos are all taken.
         """
