@@ -174,9 +174,8 @@ class Study:
 
     def _launch(self, number: int, asked: optuna.Trial, kept: Mapping[str, Any]) -> Launch:
         attributes = self._database.storage.get_trial(asked._trial_id).user_attrs
-        runs = runs_of(attributes)
         self._asked[number] = asked
-        trial = replace(launched(number, kept), runs=runs)
+        trial = replace(launched(number, kept), runs=runs_of(attributes))
         self.tally.put(trial)
         self.ladder.remember(number, attributes)
         return launch_of(trial, kept, checkpoints_of(number, kept), promoted_to(attributes))
@@ -367,9 +366,9 @@ class Study:
 
         candidates: whether they are chosen already; baselines and placebos are all taken.
         """
-        missing = self._missing_finalists()
-        missing = [entry for entry in missing if candidates or entry.trial.origin != "search"]
-        for entry in sorted(missing, key=lambda entry: -entry.trial.seconds):
+        wanted = (e for e in self._missing_finalists() if candidates or e.trial.origin != "search")
+        missing = sorted(wanted, key=lambda entry: -entry.trial.seconds)
+        for entry in missing:
             enter_finalist(entry, self._database)
         self._waiting[True] += len(missing)
         if missing:
