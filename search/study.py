@@ -361,8 +361,8 @@ class Study:
         self._asked.clear()
 
     def enter_finalists(self, candidates: bool = True) -> int:
-        """Let the finalists wait that are chosen by now and not in the study yet, the longest first,
-        as they keep the others' slots empty at the end; how many.
+        """Let the finalists wait that are chosen by now and not in the study yet; how many. The
+        longest come first, as the last ones keep other slots empty.
 
         candidates: whether they are chosen already; baselines and placebos are all taken.
         """
