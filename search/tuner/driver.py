@@ -128,7 +128,7 @@ class Driver(Unsaved, Searcher):
             self.fruitless = self.ready is None
 
     def _pays(self) -> bool:
-        """Whether slots that wait for proposals would waste more than `AHEAD` of their time."""
+        """Whether slots that wait for proposals may waste more than `AHEAD` of their time."""
         (proposals, asking), (trials, training) = self.proposing, self.study.tally.took
         if not trials or not proposals:
             return True
@@ -269,7 +269,8 @@ class Driver(Unsaved, Searcher):
 
     def show(self, ended: Trial | None = None) -> None:
         """Show where the search stands."""
-        self.display.show(standing_of(self.study.tally, self.goal), ended)
+        now = standing_of(self.study.tally, self.goal)
+        self.display.show(replace(now, running=now.running - (self.ready is not None)), ended)
 
     def save_to_dir(self, *_: Any, **__: Any) -> None:
         """Nothing: the study is what is kept."""
