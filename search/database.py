@@ -40,6 +40,7 @@ from search.finalists import with_finals
 from search.integrity.sealing import sealed
 from search.mirror import Mirror
 from search.records import Run, Trial, run_from_json, to_json, trial_from_json
+from search.rows import all_stays
 from search.space.settings import Space
 from search.storage import (
     Place,
@@ -134,7 +135,7 @@ def read_trials(folder: Path) -> list[Trial]:
     Raises:
         StudyError: there is no study, or it cannot be read.
     """
-    with existing_database(folder) as database:
+    with existing_database(folder) as database, all_stays():
         trials = records(database)
     return with_finals(trials)
 

