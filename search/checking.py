@@ -16,10 +16,11 @@ from search.database import (
     existing_database,
     run_attributes,
 )
-from search.errors import StudyError, shown
+from search.errors import StudyError, shortened, shown
 from search.figures.settings import settings_from_folder
 from search.results import claimed, in_use
 from search.salvage import damage, keep_copy, missing_rows, salvage
+from search.space.settings import defining
 from search.storage import found_place
 
 ROUNDS = 4
@@ -69,10 +70,11 @@ def beside(folder: Path, database: Database) -> Iterator[Problem]:
         yield Problem(f"{error}; python -m search.run writes it anew")
         return
     definition = database.search.user_attrs.get("definition") or {}
-    for key, there, here in differences(definition, space):
-        if here is not None and there is not None:
-            told = f"{key} is {shown(here)}, and in the study {shown(there)}"
-            yield Problem(f"{SPACE}: {told}; python -m search.run writes it anew")
+    for key, there, here in differences(definition, defining(space)):
+        told = "is missing" if here is None else f"is {shown(here)}"
+        kept = f"it is {shown(there)}" if there is not None else "there is none"
+        told = f"{shortened(key)} {told}, and in the study {kept}"
+        yield Problem(f"{SPACE}: {told}; python -m search.run writes it anew")
     if settings.maximize != (directions_of(database.search)[0] == "maximize"):
         told = "maximize is not that of the study; python -m search.run writes it anew"
         yield Problem(f"environment.json: {told}")

@@ -23,9 +23,13 @@ from search.records import Trial
 from search.run import main
 from search.status import main as status
 from search.study import read_trials
-from tests.test_merging import built, opened_again
+from tests.merging_cases import opened_again, two_built
 
-__all__ = ["built"]
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return two_built(tmp_path_factory.mktemp("built"))
+
 
 FILES = ("study.db", "study.db", "study.db", "space.yaml", "environment.json", "log.jsonl")
 PAGE = 4096
@@ -120,6 +124,30 @@ def _nothing_wrong_is_passed_over(
 def counted(built: Path, place: Path, seeds: range) -> Counter[str]:
     """What became of so many damages."""
     return Counter(outcome(built, place / str(seed), random.Random(seed)) for seed in seeds)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("  grid:", "  gird:", "learning_rate.grid is missing, and in the study it is [0.01, "),
+        ("  grid:", "  gird:", "learning_rate.gird is [0.01, 0.1, 1.0], and in the study there is"),
+        ("seeds:\n- 0", "seeds:\n- 8", "seeds is [8], and in the study it is [0]"),
+        ("\nsearch:", "\nsaerch:", "search is missing, and in the study it is {"),
+        ("halving: null", "halving: {rungs: 3}", "learning_rate.halving is {'rungs': 3}, and in"),
+        ("\n  F:", "\n  E:", "start is 'E', and in the study it is 'F'"),
+        ("trials: 3", "trials: 30", ""),
+        ("timeout: null", "timeout: 7", ""),
+    ],
+)
+def test_settings_that_are_not_the_studys_are_told(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, told: str
+):
+    folder = Path(shutil.copytree(built / "a", tmp_path / "a"))
+    text = (folder / "space.yaml").read_text(encoding="utf-8")
+    assert old in text
+    (folder / "space.yaml").write_text(text.replace(old, new, 1), encoding="utf-8")
+    assert main(["--check", str(folder)]) == (1 if told else 0)
+    assert f"space.yaml: {told}" in capsys.readouterr().out if told else True
 
 
 def test_damaged_files_are_refused_or_told(built: Path, tmp_path: Path):

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 from books import books_of, record
-from test_run import ROOT, gone, words
 
 from search.decisions import read_log
 from search.orphans import descendants
 from search.run import main
+from tests.run_cases import ROOT, gone, words
 
 pytestmark = pytest.mark.slow
 
