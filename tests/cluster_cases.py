@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ray._private.authentication_test_utils import reset_auth_token_state
@@ -87,3 +93,55 @@ def token(folder: Path) -> Iterator[None]:
         reset_auth_token_state()
         yield
     reset_auth_token_state()
+
+
+MARK = "ACTIVATION_SEARCH_TEST"
+"""A variable of all processes of a cluster that was started by `ray start`."""
+
+
+@contextmanager
+def ray_started(folder: Path, *words: str, **variables: str) -> Iterator[None]:
+    """A cluster by `ray start`, with a token of its own; ended here, as `ray stop` would end those
+    of everybody."""
+    marked = {MARK: str(folder), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with token(folder), environment_variables({**marked, **variables}):
+        try:
+            ray = [sys.executable, "-m", "ray.scripts.scripts", "start", *words]
+            started = subprocess.run(ray, capture_output=True, text=True)
+            assert started.returncode == 0, started.stdout + started.stderr
+            yield
+        finally:
+            end_marked(folder)
+
+
+def end_marked(folder: Path) -> None:
+    """End every process that has the folder in its variables, but this one."""
+    mark = f"{MARK}={folder}\0".encode()
+    for _ in range(100):  # one that ends may be starting another
+        found = [pid for pid in _others() if mark in _environment(pid)]
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if not found:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"still there: {found}")
+
+
+def _others() -> list[int]:
+    pids = (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
+    return [pid for pid in pids if pid != os.getpid()]
+
+
+def _environment(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
+
+
+def free_port() -> int:
+    """One that nobody listens on now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]

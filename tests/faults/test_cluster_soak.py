@@ -20,17 +20,29 @@ from tests.run_cases import ROOT
 
 pytestmark = pytest.mark.slow
 
-YAML = f"""
+TASK = f"""
+import sys, time
+from dataclasses import replace
+sys.path.insert(0, {str(ROOT / "tests")!r})
+import toy_task
+
+def build(make_activation, splits, **options):
+    time.sleep(0.15)  # a worker has a trial most of the time, and two processors are enough
+    return toy_task.build(make_activation, splits, **options)
+
+TASK = replace(toy_task.TASK, build=build)
+"""
+YAML = """
 name: rings
-task: {ROOT / "tests" / "toy_task.py"}
-recipe: {{epochs: 3}}
+task: ./task.py
+recipe: {epochs: 3}
 activation:
   F:
     - x * sigmoid(s * x) where s in log[0.1, 10]
     - x * gompertz(s * x) where s in log[0.1, 10]
 baselines: [relu, silu]
-learning_rate: {{grid: [0.1, 0.3], default: 0.1, extend: false}}
-search: {{sampler: random, trials: TRIALS, seed: 0}}
+learning_rate: {grid: [0.1, 0.3], default: 0.1, extend: false}
+search: {sampler: random, trials: TRIALS, seed: 0}
 batching: off
 """
 
@@ -50,6 +62,7 @@ def test_lost_nodes_workers_and_drivers_lose_and_repeat_nothing(
     tmp_path: Path, trials: int, faults: dict[str, int]
 ):
     space, draw = tmp_path / "rings.yaml", random.Random(trials)
+    (tmp_path / "task.py").write_text(TASK, encoding="utf-8")
     space.write_text(YAML.replace("TRIALS", str(trials)), encoding="utf-8")
     folder = tmp_path / "results" / "rings"
     struck: dict[str, list[datetime]] = {kind: [] for kind in faults}
