@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ from search.language.parser import parse
 from search.run import main
 from search.space.space import load_space
 from search.study import open_study, read_trials
-from tests.merging_cases import begun, merged, opened_again, two_built
-from tests.study_cases import launched, run, trained
+from tests.merging_cases import begun, merged, opened_again, two_built, with_runs
+from tests.study_cases import baselines_trained, launched, run, trained
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,27 @@ def test_finalists_are_joined_by_seed_and_only_of_the_rate_that_is_the_best(
     study.enter_finalists()
     assert study.next_waiting() is None, "none of k = 2 with two seeds is missing"
     study.close()
+
+
+def test_a_run_that_left_at_a_rung_gives_way_to_one_that_went_to_its_end(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    left = {"state": "pruned", "score": None, "reason": "halving: rank 2 of 2"}
+    found = {"a": replace(run(1.0), **left), "b": run(1.0, score=0.95)}
+    for name, other in found.items():
+        halved = ["seeds=[0]", "learning_rate.halving={rungs: 1}", f"name={name}"]
+        study = begun(load_space(built / "space.yaml", halved), tmp_path / name)
+        baselines_trained(study)
+        best = 0.1 if name == "a" else 1.0
+        with_runs(
+            study, "sin(x)", run(0.1), other, score=0.9 if name == "a" else 0.95, best_rate=best
+        )
+        study.close()
+    told = merged([tmp_path / "a", tmp_path / "b"], tmp_path / "ab", capsys)
+    assert not any("differ" in line for line in told), told
+    (sine,) = (t for t in read_trials(tmp_path / "ab") if t.expression == "sin(x)")
+    assert [(r.learning_rate, r.state) for r in sine.runs] == [(0.1, "complete"), (1.0, "complete")]
+    assert (sine.best_rate, sine.score) == (1.0, 0.95)
 
 
 def test_a_merged_study_goes_on(
