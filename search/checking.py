@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ from search.database import (
     differences,
     directions_of,
     existing_database,
+    records,
     run_attributes,
 )
 from search.errors import StudyError, shortened, shown
@@ -21,7 +23,7 @@ from search.figures.settings import settings_from_folder
 from search.results import claimed, in_use
 from search.salvage import damage, keep_copy, missing_rows, salvage
 from search.space.settings import defining
-from search.storage import found_place
+from search.storage import DAMAGED, found_place
 
 ROUNDS = 4
 """What is mended may show what else is wrong: a row that was lost, then its trial's state."""
@@ -102,11 +104,11 @@ def _unreadable(folder: Path) -> str:
         return told
     try:
         with existing_database(folder) as database:
-            entries_of(database)
+            records(database)
     except StudyError as error:
-        if "is damaged" not in str(error):
+        if not str(error).endswith(DAMAGED):
             raise
-        return str(error).split("is damaged: ")[1].rpartition(";")[0]
+        return re.split("is damaged: |cannot be used: ", str(error))[-1].rpartition(";")[0]
     return missing_rows(file) if file is not None else ""
 
 

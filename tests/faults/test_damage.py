@@ -150,6 +150,40 @@ def test_settings_that_are_not_the_studys_are_told(
     assert f"space.yaml: {told}" in capsys.readouterr().out if told else True
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (b'"depth": 3', b'"depth": 4', "repaired: it is that of space.yaml"),
+        (b'"spared"', b'"spered"', "unexpected keyword argument 'spered'; repaired: 8 trials can"),
+        (b'"spared"', b'"sp\xffred"', "Could not decode to UTF-8 column 'value_json'"),
+        (b"FINITE", b"FYNITE", "Optuna has what its record says"),
+        (
+            b"CREATE TABLE trial_heartbeats",
+            b"CREATE TABLE trial_\xff\xff\xff\xfftbeats",
+            "; repaired: 8",
+        ),
+    ],
+)
+def test_what_can_be_read_of_a_damaged_database_is_kept(
+    built: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    old: bytes,
+    new: bytes,
+    told: str,
+):
+    folder = Path(shutil.copytree(built / "a", tmp_path / "a"))
+    runs = sum(len(trial.runs) for trial in read_trials(folder))
+    content = (folder / "study.db").read_bytes()
+    assert old in content
+    (folder / "study.db").write_bytes(content.replace(old, new, 1))
+    code = main(["--check", str(folder)])
+    assert told in capsys.readouterr().out
+    assert sum(len(trial.runs) for trial in read_trials(folder)) == runs
+    assert (folder / "study.db.1").read_bytes() == content.replace(old, new, 1)
+    assert main(["--check", str(folder)]) == code
+
+
 def test_damaged_files_are_refused_or_told(built: Path, tmp_path: Path):
     assert counted(built, tmp_path, range(12)).total() == 12
 
