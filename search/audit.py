@@ -152,8 +152,10 @@ def _definition(database: Database) -> Iterator[Problem]:
     if not _names(database, database.search.user_attrs.get("definition")):
         told = f"the definition of {database.search.study_name} is not the one in its name"
         found = _beside(database)
-        right = found is not None and _names(database, found)
-        yield Problem(told, partial(_define, database, found) if right else None)
+        if found is not None and _names(database, found):
+            yield Problem(told, partial(_define, database, found))
+        else:
+            yield Problem(told)
 
 
 def _names(database: Database, definition: object) -> bool:

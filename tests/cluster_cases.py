@@ -125,7 +125,7 @@ def end_marked(folder: Path) -> None:
         if not found:
             return
         time.sleep(0.1)
-    raise AssertionError(f"still there: {found}")
+    raise AssertionError(f"processes of {folder} are still there")
 
 
 def _others() -> list[int]:
