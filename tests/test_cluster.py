@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import ray
 from ray._private.authentication_test_utils import reset_auth_token_state
 from ray.cluster_utils import Cluster
 
+from search.decisions import read_log
 from search.environment import environment_variables
 from search.errors import StudyError, TaskError
 from search.plan import slots
@@ -21,7 +23,6 @@ from search.results import lasting
 from search.space.settings import Resources
 from search.study import read_trials
 from search.training.from_space import task_of, training_of
-from search.training.job import Training
 from search.training.planner import measured
 from search.tuner import on_a_worker, plan_on_a_cluster
 from search.tuner.capacity import Capacity, Node, most_at_once
@@ -63,22 +64,16 @@ def test_a_node_without_the_files_gets_them(tmp_path: Path, cluster: Cluster):
     training = training_of(wanted, task_of(wanted))
     with running_ray(wanted, cluster.address) as found:
         (tmp_path / "space" / "neighbour.py").unlink()  # now it is as on a node of its own
-        where = ray.remote(_where)
+        # Local functions: those of a test's module would be looked for on the node by name.
+        where = ray.remote(lambda origin, task, folder: origin.task(task, folder))
+        packages = ray.remote(
+            lambda: [each for each in sys.path if (Path(each) / "search").is_dir()]
+        )
         path = Path(ray.get(where.remote(found.origin, wanted.task, training.folder)))
         assert path.name == "task.py" and FOLDER in path.parts
         assert (path.parent / "neighbour.py").is_file()
-        # The package is the driver's too.
-        assert ray.get(ray.remote(_package).remote()) != str(TESTS.parent / "search")
-
-
-def _where(origin: Origin, task: str, folder: Path) -> str:
-    return origin.task(task, folder)
-
-
-def _package() -> str:
-    import search
-
-    return str(Path(search.__file__).parent)
+        # The package too, though a node that has the driver's folder takes that one.
+        assert any("_ray_pkg" in each for each in ray.get(packages.remote()))
 
 
 @pytest.mark.slow
@@ -86,7 +81,7 @@ def test_measurements_are_taken_on_a_node(tmp_path: Path, cluster: Cluster):
     wanted = space(tmp_path)
     training = training_of(wanted, task_of(wanted))
     with running_ray(wanted, cluster.address) as joined:
-        assert on_a_worker(wanted, joined, _process, training) != os.getpid()
+        assert on_a_worker(wanted, joined, lambda _: os.getpid(), training) != os.getpid()
     plan = plan_on_a_cluster(wanted, cluster.address, training)
     assert plan.concurrent == 2 and plan.run_seconds > 0
     (tmp_path / "task.py").write_text("import nothing_of_this_name\n", encoding="utf-8")
@@ -96,10 +91,6 @@ def test_measurements_are_taken_on_a_node(tmp_path: Path, cluster: Cluster):
     ):
         on_a_worker(wanted, joined, measured, training)
     assert len(caught.value.problems) == 1
-
-
-def _process(training: Training) -> int:
-    return os.getpid()
 
 
 @pytest.mark.slow
@@ -121,17 +112,30 @@ def test_what_cannot_be_joined_or_is_too_small_gives_one_line(tmp_path: Path, cl
 
 
 @pytest.mark.slow
-def test_a_search_grows_with_its_cluster(
-    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_search_grows_with_its_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("search.tuner.capacity.EVERY", 0.5)
     wanted = space(tmp_path, "search.trials=20", "recipe.epochs=60")
-    joined = threading.Timer(6, lambda: cluster.add_node(num_cpus=2, object_store_memory=STORE))
-    joined.start()
-    _, shown = search(wanted, tmp_path / "results", cluster.address)
-    joined.join()
-    assert shown.goal.concurrent == 2  # at first
+    with token(tmp_path):
+        # Ended by this test: at its own exit Ray would want signals, which a thread has not.
+        head = {"num_cpus": 0, "object_store_memory": STORE}
+        cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
+
+        def grow() -> None:
+            while not any(line["what"] == "ended" for line in read_log(tmp_path / "results")):
+                time.sleep(0.1)
+            cluster.add_node(num_cpus=2, object_store_memory=STORE)
+
+        try:
+            cluster.add_node(num_cpus=2, object_store_memory=STORE)
+            grows = threading.Thread(target=grow)
+            grows.start()
+            search(wanted, tmp_path / "results", cluster.address)
+            grows.join()
+        finally:
+            cluster.shutdown()
+    told = [line["what"] for line in read_log(tmp_path / "results")]
+    assert told[: told.index("ended")].count("launched") == 2  # at first
     workers = (tmp_path / "loaded.txt").read_text().splitlines()
     assert len(workers) == 4  # a process for each of the four processors
     trials = [t for t in read_trials(tmp_path / "results") if t.state == "complete"]
