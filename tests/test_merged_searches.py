@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from search.joining import FURTHEST
+from search.merging.joining import FURTHEST
 from search.orphans import descendants
 from search.records import Trial
 from search.run import main
