@@ -64,16 +64,20 @@ def test_a_node_without_the_files_gets_them(tmp_path: Path, cluster: Cluster):
     training = training_of(wanted, task_of(wanted))
     with running_ray(wanted, cluster.address) as found:
         (tmp_path / "space" / "neighbour.py").unlink()  # now it is as on a node of its own
-        # Local functions: those of a test's module would be looked for on the node by name.
-        where = ray.remote(lambda origin, task, folder: origin.task(task, folder))
-        packages = ray.remote(
-            lambda: [each for each in sys.path if (Path(each) / "search").is_dir()]
-        )
-        path = Path(ray.get(where.remote(found.origin, wanted.task, training.folder)))
+
+        # Local ones: the functions of a test's module would be looked for on the node by name.
+        def where(origin: Origin, task: str, folder: Path) -> str:
+            return origin.task(task, folder)
+
+        def packages() -> list[str]:
+            return [each for each in sys.path if (Path(each) / "search").is_dir()]
+
+        sent = found.origin, wanted.task, training.folder
+        path = Path(ray.get(ray.remote(where).remote(*sent)))
         assert path.name == "task.py" and FOLDER in path.parts
         assert (path.parent / "neighbour.py").is_file()
         # The package too, though a node that has the driver's folder takes that one.
-        assert any("_ray_pkg" in each for each in ray.get(packages.remote()))
+        assert any("_ray_pkg" in each for each in ray.get(ray.remote(packages).remote()))
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ sys.path.insert(0, {str(ROOT / "tests")!r})
 import toy_task
 
 def build(make_activation, splits, **options):
-    time.sleep(0.15)  # a worker has a trial most of the time, and two processors are enough
+    time.sleep(SLEEP)  # a worker has a trial most of the time, and two processors are enough
     return toy_task.build(make_activation, splits, **options)
 
 TASK = replace(toy_task.TASK, build=build)
@@ -52,17 +52,18 @@ RUNS = 4
 
 
 @pytest.mark.parametrize(
-    ("trials", "faults"),
+    ("trials", "sleep", "faults"),
     [
-        (30, {"node": 2}),
-        (220, {"node": 2, "worker": 6, "driver": 3}),
+        (30, 0.15, {"node": 2}),
+        (220, 0.05, {"node": 2, "worker": 6, "driver": 3}),
     ],
 )
 def test_lost_nodes_workers_and_drivers_lose_and_repeat_nothing(
-    tmp_path: Path, trials: int, faults: dict[str, int]
+    tmp_path: Path, trials: int, sleep: float, faults: dict[str, int]
 ):
     space, draw = tmp_path / "rings.yaml", random.Random(trials)
-    (tmp_path / "task.py").write_text(TASK, encoding="utf-8")
+    task = TASK.replace("SLEEP", str(sleep))
+    (tmp_path / "task.py").write_text(task, encoding="utf-8")
     space.write_text(YAML.replace("TRIALS", str(trials)), encoding="utf-8")
     folder = tmp_path / "results" / "rings"
     struck: dict[str, list[datetime]] = {kind: [] for kind in faults}

@@ -55,7 +55,12 @@ def test_a_search_whose_head_dies_ends_with_a_line_and_goes_on(tmp_path: Path):
         cluster.add_node(num_cpus=1, object_store_memory=STORE)
         try:
             search = subprocess.Popen(
-                [sys.executable, "-m", "search.run", *words(space, "--address", cluster.address)],
+                [
+                    sys.executable,
+                    "-m",
+                    "search.run",
+                    *words(space, "--address", str(cluster.address)),
+                ],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
