@@ -81,11 +81,10 @@ class Driver:
 
     def __init__(self, space: Path, address: str):
         self.words = words(space, "--address", address)
-        self.process = self.begun()
+        self.process = self._popen()
 
-    def begun(self) -> subprocess.Popen[str]:
-        """A search that has just finished its first trial of this session."""
-        process = subprocess.Popen(
+    def _popen(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             [sys.executable, "-m", "search.run", *self.words],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -94,19 +93,22 @@ class Driver:
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
             start_new_session=True,
         )
-        assert process.stdout is not None
+
+    def trains(self) -> None:
+        """Wait until it has finished its first trial."""
+        assert self.process.stdout is not None
         told = ""
         while " at rate " not in told:
-            told += (line := process.stdout.readline())
+            told += (line := self.process.stdout.readline())
             assert line, told
-        return process
 
     def still_runs(self) -> None:
         assert self.process.poll() is None, "it came to its end: too short"
 
     def begin_again(self) -> None:
         self.kill()
-        self.process = self.begun()
+        self.process = self._popen()
+        self.trains()
 
     def kill(self) -> None:
         self.process.kill()
@@ -123,6 +125,7 @@ class Driver:
 def started(space: Path, address: str) -> Iterator[Driver]:
     driver = Driver(space, address)
     try:
+        driver.trains()
         yield driver
     finally:
         driver.kill()
