@@ -255,11 +255,14 @@ def claim(backend: RDBStorage, place: Place, name: str) -> Connection | None:
     raise StudyError(f"{place}: another search writes study {name}; expected one at a time")
 
 
+DAMAGED = "keeps what can be read"
+"""Ends the line about a database that was damaged."""
 _ADVICE = {
     "database or disk is full": "expected free space; nothing that ended is lost",
     "database is locked": "another process keeps it; expected that to end",
     "no such table": "expected the results of a study",
-    "malformed": "python -m search.run --check FOLDER keeps what can be read",
+    "malformed": f"python -m search.run --check FOLDER {DAMAGED}",
+    "Could not decode": f"python -m search.run --check FOLDER {DAMAGED}",
 }
 """What is to be done about some of the databases' own words."""
 
@@ -287,7 +290,7 @@ def reading(place: Place) -> Iterator[None]:
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
             told = shortened(error, 200)
             folder = place.file.parent if place.file else "FOLDER"
-            mend = f"python -m search.run --check {folder} keeps what can be read"
+            mend = f"python -m search.run --check {folder} {DAMAGED}"
             raise StudyError(f"{place}: is damaged: {told}; {mend}") from error
 
 

@@ -3,104 +3,32 @@ run at once, and that nodes may come and go."""
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import ray
 from ray._private.authentication_test_utils import reset_auth_token_state
 from ray.cluster_utils import Cluster
-from rich.console import Console
 
+from search.decisions import read_log
 from search.environment import environment_variables
 from search.errors import StudyError, TaskError
 from search.plan import slots
-from search.progress import Goal, PlainDisplay
 from search.results import lasting
-from search.space.settings import Resources, Space
-from search.space.space import load_space
-from search.study import Study, open_study, read_trials
+from search.space.settings import Resources
+from search.study import read_trials
 from search.training.from_space import task_of, training_of
-from search.training.job import Training
 from search.training.planner import measured
-from search.tuner import on_a_worker, plan_on_a_cluster, run_search
+from search.tuner import on_a_worker, plan_on_a_cluster
 from search.tuner.capacity import Capacity, Node, most_at_once
 from search.tuner.cluster import running_ray
 from search.tuner.shipping import FOLDER, JOB, Origin, runtime_env
-
-TESTS = Path(__file__).parent
-STORE = 80 * 2**20
-
-TASK = f"""
-import sys
-sys.path.insert(0, {str(TESTS)!r})
-from dataclasses import replace
-import neighbour, toy_task
-
-def load(data_root, **options):
-    with open("loaded.txt", "a") as log:  # relative to the driver's folder
-        log.write(f"{{__file__}} {{neighbour.WORD}}" + chr(10))
-    return toy_task.load(data_root, **options)
-
-TASK = replace(toy_task.TASK, load=load)
-"""
-
-YAML = """
-name: spread
-task: ./task.py
-recipe: {epochs: 2}
-activation:
-  F:
-    - x * sigmoid(s * x) where s in log[0.5, 2]
-baselines: [relu, silu]
-learning_rate: {grid: [0.03, 0.3], default: 0.3, extend: false}
-search: {sampler: random, trials: 4, seed: 0}
-batching: off
-"""
-
-
-def space(folder: Path, *settings: str) -> Space:
-    folder.mkdir(exist_ok=True)
-    (folder / "task.py").write_text(TASK, encoding="utf-8")
-    (folder / "neighbour.py").write_text("WORD = 'hello'\n", encoding="utf-8")
-    path = folder / "spread.yaml"
-    path.write_text(YAML, encoding="utf-8")
-    return load_space(path, settings)
-
-
-def search(wanted: Space, folder: Path, address: str | None) -> tuple[Study, PlainDisplay]:
-    folder.mkdir(exist_ok=True)
-    task = task_of(wanted)
-    study = open_study(folder, wanted, task.maximize)
-    goal = Goal(wanted.name, task.metric, task.maximize, wanted.search.trials, 2)
-    shown: list[PlainDisplay] = []
-
-    def show(goal: Goal) -> PlainDisplay:
-        shown.append(PlainDisplay(Console(file=io.StringIO(), width=200), goal))
-        return shown[0]
-
-    try:
-        with running_ray(wanted, address) as cluster:
-            run_search(study, training_of(wanted, task), 2, goal, show, cluster=cluster)
-    finally:
-        study.close()
-    return study, shown[0]
-
-
-@contextmanager
-def token(folder: Path) -> Iterator[None]:
-    """Ray's token authentication, with a token of the test's own."""
-    path = folder / "token"
-    path.write_text("a" * 64, encoding="utf-8")
-    with environment_variables({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)}):
-        reset_auth_token_state()
-        yield
-    reset_auth_token_state()
+from tests.cluster_cases import STORE, TESTS, search, space, token
 
 
 @pytest.fixture(scope="module")
@@ -136,22 +64,20 @@ def test_a_node_without_the_files_gets_them(tmp_path: Path, cluster: Cluster):
     training = training_of(wanted, task_of(wanted))
     with running_ray(wanted, cluster.address) as found:
         (tmp_path / "space" / "neighbour.py").unlink()  # now it is as on a node of its own
-        where = ray.remote(_where)
-        path = Path(ray.get(where.remote(found.origin, wanted.task, training.folder)))
+
+        # Local ones: the functions of a test's module would be looked for on the node by name.
+        def where(origin: Origin, task: str, folder: Path) -> str:
+            return origin.task(task, folder)
+
+        def packages() -> list[str]:
+            return [each for each in sys.path if (Path(each) / "search").is_dir()]
+
+        sent = found.origin, wanted.task, training.folder
+        path = Path(ray.get(ray.remote(where).remote(*sent)))
         assert path.name == "task.py" and FOLDER in path.parts
         assert (path.parent / "neighbour.py").is_file()
-        # The package is the driver's too.
-        assert ray.get(ray.remote(_package).remote()) != str(TESTS.parent / "search")
-
-
-def _where(origin: Origin, task: str, folder: Path) -> str:
-    return origin.task(task, folder)
-
-
-def _package() -> str:
-    import search
-
-    return str(Path(search.__file__).parent)
+        # The package too, though a node that has the driver's folder takes that one.
+        assert any("_ray_pkg" in each for each in ray.get(ray.remote(packages).remote()))
 
 
 @pytest.mark.slow
@@ -159,7 +85,7 @@ def test_measurements_are_taken_on_a_node(tmp_path: Path, cluster: Cluster):
     wanted = space(tmp_path)
     training = training_of(wanted, task_of(wanted))
     with running_ray(wanted, cluster.address) as joined:
-        assert on_a_worker(wanted, joined, _process, training) != os.getpid()
+        assert on_a_worker(wanted, joined, lambda _: os.getpid(), training) != os.getpid()
     plan = plan_on_a_cluster(wanted, cluster.address, training)
     assert plan.concurrent == 2 and plan.run_seconds > 0
     (tmp_path / "task.py").write_text("import nothing_of_this_name\n", encoding="utf-8")
@@ -169,10 +95,6 @@ def test_measurements_are_taken_on_a_node(tmp_path: Path, cluster: Cluster):
     ):
         on_a_worker(wanted, joined, measured, training)
     assert len(caught.value.problems) == 1
-
-
-def _process(training: Training) -> int:
-    return os.getpid()
 
 
 @pytest.mark.slow
@@ -194,17 +116,31 @@ def test_what_cannot_be_joined_or_is_too_small_gives_one_line(tmp_path: Path, cl
 
 
 @pytest.mark.slow
-def test_a_search_grows_with_its_cluster(
-    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_search_grows_with_its_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("search.tuner.capacity.EVERY", 0.5)
     wanted = space(tmp_path, "search.trials=20", "recipe.epochs=60")
-    joined = threading.Timer(6, lambda: cluster.add_node(num_cpus=2, object_store_memory=STORE))
-    joined.start()
-    _, shown = search(wanted, tmp_path / "results", cluster.address)
-    joined.join()
-    assert shown.goal.concurrent == 2  # at first
+    with token(tmp_path):
+        # Ended by this test: at its own exit Ray would want signals, which a thread has not.
+        head = {"num_cpus": 0, "object_store_memory": STORE}
+        cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
+
+        def grow() -> None:
+            while not any(line["what"] == "ended" for line in read_log(tmp_path / "results")):
+                time.sleep(0.1)
+            cluster.add_node(num_cpus=2, object_store_memory=STORE)
+
+        try:
+            cluster.add_node(num_cpus=2, object_store_memory=STORE)
+            grows = threading.Thread(target=grow)
+            grows.start()
+            search(wanted, tmp_path / "results", cluster.address)
+            grows.join()
+        finally:
+            cluster.shutdown()
+    told = [line["what"] for line in read_log(tmp_path / "results")]
+    # At first: two slots, and one that is proposed ahead.
+    assert told[: told.index("ended")].count("launched") <= 2 + 1
     workers = (tmp_path / "loaded.txt").read_text().splitlines()
     assert len(workers) == 4  # a process for each of the four processors
     trials = [t for t in read_trials(tmp_path / "results") if t.state == "complete"]

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from search.continuing import next_attempt, release
@@ -37,6 +38,7 @@ from search.language.fingerprint import fingerprint
 from search.language.parser import parse
 from search.records import Trial, run_from_json
 from search.rows import each_attribute
+from search.space.settings import defining
 from search.storage import reading
 from search.training.rates import best_rate, mean_scores
 
@@ -152,11 +154,36 @@ def _records(entry: Entry) -> Iterator[tuple[str, Any]]:
 
 
 def _definition(database: Database) -> Iterator[Problem]:
-    definition = database.search.user_attrs.get("definition")
-    text = json.dumps(definition, sort_keys=True)
+    """Another definition than that of the study's name; it may be read from its space.yaml."""
+    if not _names(database, database.search.user_attrs.get("definition")):
+        told = f"the definition of {database.search.study_name} is not the one in its name"
+        found = _beside(database)
+        if found is not None and _names(database, found):
+            yield Problem(told, partial(_define, database, found))
+        else:
+            yield Problem(told)
+
+
+def _names(database: Database, definition: object) -> bool:
+    text = json.dumps(definition, sort_keys=True, default=str)
     own = hashlib.sha256(text.encode()).hexdigest()[:8]
-    if f"-{own}" not in database.search.study_name:
-        yield Problem(f"the definition of {database.search.study_name} is not the one in its name")
+    return f"-{own}" in database.search.study_name
+
+
+def _beside(database: Database) -> dict[str, Any] | None:
+    """What the space.yaml beside a database defines; None where there is none that can be read."""
+    if database.place.file is None:
+        return None
+    try:
+        text = (database.place.file.parent / "space.yaml").read_text(encoding="utf-8")
+        return defining(yaml.safe_load(text))
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
+        return None
+
+
+def _define(database: Database, definition: dict[str, Any]) -> str:
+    database.search.set_user_attr("definition", definition)
+    return "it is that of space.yaml"
 
 
 def _orphan(entry: Entry) -> Iterator[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,14 +14,16 @@ from search.database import (
     differences,
     directions_of,
     existing_database,
+    records,
     run_attributes,
 )
-from search.errors import StudyError, shown
+from search.errors import StudyError, shortened, shown
 from search.figures.settings import settings_from_folder
 from search.integrity.audit import Problem, entries_of, problems, unhashed
 from search.integrity.salvage import damage, keep_copy, missing_rows, salvage
 from search.results import claimed, in_use
-from search.storage import found_place
+from search.space.settings import defining
+from search.storage import DAMAGED, found_place
 
 ROUNDS = 4
 """What is mended may show what else is wrong: a row that was lost, then its trial's state."""
@@ -69,10 +72,11 @@ def beside(folder: Path, database: Database) -> Iterator[Problem]:
         yield Problem(f"{error}; python -m search.run writes it anew")
         return
     definition = database.search.user_attrs.get("definition") or {}
-    for key, there, here in differences(definition, space):
-        if here is not None and there is not None:
-            told = f"{key} is {shown(here)}, and in the study {shown(there)}"
-            yield Problem(f"{SPACE}: {told}; python -m search.run writes it anew")
+    for key, there, here in differences(definition, defining(space)):
+        told = "is missing" if here is None else f"is {shown(here)}"
+        kept = f"it is {shown(there)}" if there is not None else "there is none"
+        told = f"{shortened(key)} {told}, and in the study {kept}"
+        yield Problem(f"{SPACE}: {told}; python -m search.run writes it anew")
     if settings.maximize != (directions_of(database.search)[0] == "maximize"):
         told = "maximize is not that of the study; python -m search.run writes it anew"
         yield Problem(f"environment.json: {told}")
@@ -100,11 +104,11 @@ def _unreadable(folder: Path) -> str:
         return told
     try:
         with existing_database(folder) as database:
-            entries_of(database)
+            records(database)
     except StudyError as error:
-        if "is damaged" not in str(error):
+        if not str(error).endswith(DAMAGED):
             raise
-        return str(error).split("is damaged: ")[1].rpartition(";")[0]
+        return re.split("is damaged: |cannot be used: ", str(error))[-1].rpartition(";")[0]
     return missing_rows(file) if file is not None else ""
 
 

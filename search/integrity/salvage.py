@@ -11,18 +11,22 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from datetime import datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from optuna.distributions import json_to_distribution
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy import URL
 
-from search.database import SUFFIX
-from search.errors import StudyError
+from search.database import SUFFIX, launched
+from search.errors import StudyError, shortened
+from search.records import run_from_json, trial_from_json
 from search.storage import DATABASE
 
 TABLES = (
@@ -41,6 +45,10 @@ BESIDE = ("-wal", "-shm")
 """SQLite's own files beside a database that was not closed."""
 PATIENCE = 2000
 """Rows in a row that may be missing before a table is taken for read, where its end is unknown."""
+LONGEST = 200
+"""Characters of what SQLite says."""
+UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What reading a damaged file raises; the latter where SQLite's own words quote it."""
 
 Row = dict[str, Any]
 
@@ -48,17 +56,24 @@ Row = dict[str, Any]
 def damage(path: Path) -> str:
     """What SQLite finds wrong with a file; empty where it is whole."""
     try:
-        with closing(sqlite3.connect(path, timeout=30)) as connection:
+        with _opened(path) as connection:
             ((told,), *_) = connection.execute("PRAGMA integrity_check(1)").fetchall()
-    except sqlite3.DatabaseError as error:
-        return str(error)
-    return "" if told == "ok" else " ".join(told.split())
+    except UNREADABLE as error:
+        return shortened(error, LONGEST)
+    return "" if told == "ok" else shortened(told, LONGEST)
+
+
+def _opened(path: Path) -> closing[sqlite3.Connection]:
+    """A file whose text, names of tables among it, may be no text any more."""
+    connection = sqlite3.connect(path, timeout=30)
+    connection.text_factory = lambda data: data.decode(errors="replace")
+    return closing(connection)
 
 
 def missing_rows(path: Path) -> str:
     """Which trials' own rows are missing; empty where every record has its trial, and the numbers
     count up. Optuna sees nothing of a trial without a row, and gives a number twice after a gap."""
-    with closing(sqlite3.connect(path, timeout=30)) as connection:
+    with _opened(path) as connection:
         connection.execute("begin")  # both of one moment: a driver may be writing
         ((lost,),) = connection.execute(
             "select count(distinct trial_id) from trial_user_attributes"
@@ -114,14 +129,13 @@ def _salvaged(kept: Path, new: Path) -> str:
     backend = RDBStorage(URL.create("sqlite", database=str(new)).render_as_string())
     backend.remove_session()
     backend.engine.dispose()
-    with closing(sqlite3.connect(kept)) as old, closing(sqlite3.connect(new)) as fresh:
-        old.execute(
-            "pragma writable_schema = on"
-        )  # else a file that was cut off is not read at all
-        old.text_factory = lambda data: data.decode(errors="replace")
+    with _opened(kept) as old, closing(sqlite3.connect(new)) as fresh:
+        # Else a file that was cut off is not read at all.
+        old.execute("pragma writable_schema = on")
         read = {table: list(_rows(old, table)) for table in TABLES}
         if len(read["studies"]) != 2:
             raise StudyError(f"{kept.parent / DATABASE}: no study can be read in it any more")
+        _restore_directions(read)
         lost = _restore_trials(read)
         for table, rows in read.items():
             for row in rows:
@@ -135,10 +149,12 @@ def _salvaged(kept: Path, new: Path) -> str:
 def _rows(old: sqlite3.Connection, table: str) -> Iterator[Row]:
     """Every row that can be read and means something."""
     for row in _readable(old, table):
-        if all(_is_json(row[key]) for key in ("value_json", "distribution_json") if key in row):
+        known = all(means(row[key]) for key, means in MEANINGS.items() if key in row)
+        if known and (table != "trial_user_attributes" or _is_ours(row)):
             if table == "trials" and row["state"] not in TrialState.__members__:
                 row["state"] = "RUNNING"  # its record tells, if it has one
-            yield row
+            unknown = [key for key in TIMES if not _means(datetime.fromisoformat, row.get(key))]
+            yield row | {key: None for key in unknown if key in row}
 
 
 def _readable(old: sqlite3.Connection, table: str) -> Iterator[Row]:
@@ -155,7 +171,7 @@ def _row(old: sqlite3.Connection, table: str, number: int) -> Row | None:
     try:
         found = old.execute(f"select * from {table} where rowid = ?", (number,))
         values = found.fetchone()
-    except sqlite3.DatabaseError:
+    except UNREADABLE:
         return None
     names = [column[0] for column in found.description]
     return None if values is None else dict(zip(names, values, strict=True))
@@ -164,16 +180,60 @@ def _row(old: sqlite3.Connection, table: str, number: int) -> Row | None:
 def _last(old: sqlite3.Connection, table: str) -> int | None:
     try:
         return old.execute(f"select max(rowid) from {table}").fetchone()[0] or 0
-    except sqlite3.DatabaseError:
+    except UNREADABLE:
         return None
 
 
-def _is_json(text: Any) -> bool:
+def _means(read: Callable[[Any], object], text: Any) -> bool:
     try:
-        json.loads(text)
-    except (TypeError, ValueError, RecursionError):
+        read(text)
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
         return False
     return True
+
+
+def _is_ours(row: Row) -> bool:
+    """Whether a record is one, as far as it must be to be read; what its hash says of it, the
+    check tells."""
+    return _means(READS.get(row["key"].partition(" ")[0], json.loads), row["value_json"])
+
+
+READS: dict[str, Callable[[str], object]] = {
+    "record": lambda text: trial_from_json(json.loads(text) | {"runs": ()}),
+    "run": lambda text: run_from_json(json.loads(text)),
+    "candidate": lambda text: launched(0, json.loads(text)),
+}
+"""By the first word of an attribute's key."""
+MEANINGS: dict[str, Callable[[Any], bool]] = {
+    "value_json": partial(_means, json.loads),
+    "distribution_json": partial(_means, json_to_distribution),
+    "value_type": {"FINITE", "INF_POS", "INF_NEG"}.__contains__,
+    "intermediate_value_type": {"FINITE", "INF_POS", "INF_NEG", "NAN"}.__contains__,
+    "direction": {"NOT_SET", "MINIMIZE", "MAXIMIZE"}.__contains__,
+}
+"""Whether what stands in such a column means anything."""
+TIMES = ("datetime_start", "datetime_complete")
+"""Of a trial, which may do without."""
+
+
+def _restore_directions(read: dict[str, list[Row]]) -> None:
+    """Of a study that lost its own: both are searched in the same directions."""
+    known = read["study_directions"]
+    own = {
+        each["study_id"]: [row for row in known if row["study_id"] == each["study_id"]]
+        for each in read["studies"]
+    }
+    longest = max(own.values(), key=len)
+    read["study_directions"] = [
+        {
+            "study_direction_id": None,
+            "direction": row["direction"],
+            "study_id": study,
+            "objective": row["objective"],
+        }
+        for study in own
+        for row in longest
+    ]
 
 
 def _restore_trials(read: dict[str, list[Row]]) -> int:

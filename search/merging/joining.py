@@ -99,21 +99,25 @@ def _one(members: list[Kept], maximize: bool, default: float, remarks: list[str]
     trial = replace(first.trial, sources=tuple(member.place for member in members))
     for other in others:
         remarks += _contradictions(first, other)
-        trial = replace(trial, runs=(*trial.runs, *_further_runs(trial, other.trial)))
-    if trial.state == "complete" and len(trial.runs) > len(first.trial.runs):
+        trial = _with_runs(trial, other.trial)
+    if trial.state == "complete" and trial.runs != first.trial.runs:
         rate = best_rate(trial.runs, maximize, default)
         assert rate is not None, "the rate that was the best is still there"
         trial = replace(trial, best_rate=rate, score=mean_scores(trial.runs)[rate])
     return Joined(first, trial, () if trial.state == "duplicate" else tuple(members))
 
 
-def _further_runs(trial: Trial, other: Trial) -> Iterator[Run]:
-    """The runs of another that `trial` lacks; one that ended with less keeps what it ended with."""
-    known = {(run.learning_rate, run.seed) for run in trial.runs}
-    joins = trial.state == other.state == "complete" or trial.state == "running"
-    for run in other.runs if joins else ():
-        if (run.learning_rate, run.seed) not in known and run.state != "pruned":
-            yield run
+def _with_runs(trial: Trial, other: Trial) -> Trial:
+    """The trial with the runs of another that it lacks, and with those that went to their end there
+    and left at a rung here; one that ended with less keeps what it ended with."""
+    if not (trial.state == other.state == "complete" or trial.state == "running"):
+        return trial
+    runs = {_key(run): run for run in trial.runs}
+    for run in other.runs:
+        own = runs.get(_key(run))
+        if run.state != "pruned" and (own is None or own.state == "pruned"):
+            runs[_key(run)] = run
+    return replace(trial, runs=tuple(runs.values()))
 
 
 def _contradictions(first: Kept, other: Kept) -> Iterator[str]:
@@ -124,8 +128,9 @@ def _contradictions(first: Kept, other: Kept) -> Iterator[str]:
     if trial.state != against.state and trial.state in ends and against.state in ends:
         told = f"{trial.state} in {first.place}, {against.state} in {other.place}"
         yield f"{what}: {told}: the former is kept"
-    known = {(run.learning_rate, run.seed): run for run in trial.runs}
-    both = [(known[key], run) for run in against.runs if (key := _key(run)) in known]
+    known = {_key(run): run for run in trial.runs if run.state != "pruned"}
+    ran = [run for run in against.runs if run.state != "pruned"]
+    both = [(known[_key(run)], run) for run in ran if _key(run) in known]
     differ = [(a, b) for a, b in both if (a.state, a.score, a.test) != (b.state, b.score, b.test)]
     if differ:
         scores = ((a.score, b.score) for a, b in differ)

@@ -47,6 +47,13 @@ _NO_PART = (
     "storage",
 )
 """Keys that may change from one driver of a study to the next."""
+_NO_PART_WITHIN = (
+    ("search", "trials", True),
+    ("search", "promotion", False),
+    ("recipe", "compile", True),
+    ("learning_rate", "halving", False),
+)
+"""Likewise, within another key: always, or where there is none, as before there was such a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +152,22 @@ class Checkpoints:
     """Relative to the study's."""
 
 
+def defining(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a resolved space identifies the study; see `Space.definition`.
+
+    >>> defining({"seeds": [0], "timeout": 5, "search": {"seed": 1, "trials": 9}})
+    {'seeds': [0], 'search': {'seed': 1}, 'start': None}
+    """
+    kept = {key: value for key, value in resolved.items() if key not in _NO_PART}
+    for within, key, always in _NO_PART_WITHIN:
+        found = kept.get(within)
+        if isinstance(found, Mapping) and (always or found.get(key) is None):
+            kept[within] = {k: v for k, v in found.items() if k != key}
+    rules = kept.get("activation")
+    # The first rule is the start, and the order of keys is lost in a comparison of mappings.
+    return kept | {"start": next(iter(rules)) if isinstance(rules, Mapping) and rules else None}
+
+
 @dataclass(frozen=True, slots=True)
 class Space:
     """Everything that a space file says."""
@@ -204,17 +227,7 @@ class Space:
         compiled, the time a run may take, the checkpoints, where the data lie and where the trials
         are kept are left out.
         """
-        kept = self.resolved()
-        for key in _NO_PART:
-            del kept[key]
-        kept["search"] = {k: v for k, v in kept["search"].items() if k != "trials"}
-        if self.search.promotion is None:  # as it was before there was such a key
-            del kept["search"]["promotion"]
-        kept["recipe"] = {k: v for k, v in kept["recipe"].items() if k != "compile"}
-        if self.learning_rate.halving is None:  # as it was before there was such a key
-            del kept["learning_rate"]["halving"]
-        # The first rule is the start, and the order of keys is lost in a comparison of mappings.
-        return kept | {"start": self.grammar.start if self.grammar else None}
+        return defining(self.resolved())
 
     def resolved(self) -> dict[str, Any]:
         """Every setting, defaults filled in, in JSON values; as YAML it loads to an equal Space."""

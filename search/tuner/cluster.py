@@ -26,6 +26,7 @@ from search.orphans import no_orphans
 from search.space.settings import Space
 from search.training.prepared import error_line
 from search.tuner.capacity import keep_a_processor
+from search.tuner.head import head_watched
 from search.tuner.shipping import Origin, runtime_env
 
 _ENVIRONMENT = {
@@ -89,6 +90,7 @@ def running_ray(space: Space, address: str | None = None) -> Iterator[Cluster]:
             stack.enter_context(no_orphans(folder))
             stack.callback(ray.shutdown)
             _start(folder)
+            stack.enter_context(_watched())
             yield Cluster(folder, own=True)
             return
         stack.callback(ray.shutdown)
@@ -97,6 +99,7 @@ def running_ray(space: Space, address: str | None = None) -> Iterator[Cluster]:
             [space.task, *further], space.source.parent, folder / "sent", os.environ
         )
         _join(address, brought)
+        stack.enter_context(_watched())
         driver, give_back = keep_a_processor()
         stack.callback(give_back)
         yield Cluster(folder, own=False, driver=driver, origin=origin)
@@ -146,6 +149,10 @@ def _signals_kept() -> Iterator[None]:
         yield
     finally:
         ray_utils.set_sigterm_handler = before
+
+
+def _watched() -> AbstractContextManager[None]:
+    return head_watched(ray.get_runtime_context().gcs_address)
 
 
 def _quiet() -> AbstractContextManager[None]:

@@ -25,7 +25,9 @@ LONGEST = 200
 _NODE_LOST = ("node has died", "node was dead", "actor is temporarily unavailable")
 """The last where a worker's machine neither answers nor is known to be dead: of a process that died
 on a machine that lives, Ray knows it within milliseconds."""
-_RAYLET = re.compile(r"orker died or was killed|orker\(s\) were killed")
+_RAYLET = re.compile(
+    r"orker died or was killed|orker\(s\) were killed|Raylet is terminated|\[state-dump\]"
+)
 
 
 @dataclass(frozen=True, slots=True)

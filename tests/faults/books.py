@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from search.decisions import read_log
+from search.decisions import LOG, read_log
 from search.records import Trial
 from search.study import read_trials
 
@@ -48,14 +48,14 @@ def books_of(folder: Path) -> Books:
     trials = [*searched, *(final for trial in searched for final in trial.finals)]
     trained = [t for t in trials if t.state not in ("rejected", "duplicate")]
     kept = {(t.expression, t.origin, r.learning_rate, r.seed) for t in trained for r in t.runs}
-    told = Counter(_runs(read_log(folder)))
+    logged = Counter(_runs(read_log(folder)))
     twice = Counter(t.fingerprint for t in trained if t.of is None)
     open_ends = sum(t.state not in ENDED for t in trials)
     return Books(
         trials=len(trained),
-        runs=len(told),
-        lost=len(set(told) - kept),
-        repeated=sum(times - 1 for times in told.values()),
+        runs=len(logged),
+        lost=len(set(logged) - kept),
+        repeated=sum(times - 1 for times in logged.values()),
         unended=open_ends + sum(times - 1 for times in twice.values()),
     )
 
@@ -67,6 +67,12 @@ def _runs(log: Sequence[Line]) -> list[tuple[str, str, float, int]]:
     return [
         (of["expression"], of["origin"], line["learning_rate"], line["seed"]) for line, of in ended
     ]
+
+
+def told(folder: Path, what: str) -> int:
+    """How many lines of this kind the log of a study has so far."""
+    log = folder / LOG
+    return log.read_bytes().count(f'"what": "{what}"'.encode()) if log.exists() else 0
 
 
 def ended(folder: Path) -> dict[int, Trial]:

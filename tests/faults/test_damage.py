@@ -23,9 +23,13 @@ from search.records import Trial
 from search.run import main
 from search.status import main as status
 from search.study import read_trials
-from tests.test_merging import built, opened_again
+from tests.merging_cases import opened_again, two_built
 
-__all__ = ["built"]
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return two_built(tmp_path_factory.mktemp("built"))
+
 
 FILES = ("study.db", "study.db", "study.db", "space.yaml", "environment.json", "log.jsonl")
 PAGE = 4096
@@ -120,6 +124,64 @@ def _nothing_wrong_is_passed_over(
 def counted(built: Path, place: Path, seeds: range) -> Counter[str]:
     """What became of so many damages."""
     return Counter(outcome(built, place / str(seed), random.Random(seed)) for seed in seeds)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("  grid:", "  gird:", "learning_rate.grid is missing, and in the study it is [0.01, "),
+        ("  grid:", "  gird:", "learning_rate.gird is [0.01, 0.1, 1.0], and in the study there is"),
+        ("seeds:\n- 0", "seeds:\n- 8", "seeds is [8], and in the study it is [0]"),
+        ("\nsearch:", "\nsaerch:", "search is missing, and in the study it is {"),
+        ("halving: null", "halving: {rungs: 3}", "learning_rate.halving is {'rungs': 3}, and in"),
+        ("\n  F:", "\n  E:", "start is 'E', and in the study it is 'F'"),
+        ("trials: 3", "trials: 30", ""),
+        ("timeout: null", "timeout: 7", ""),
+    ],
+)
+def test_settings_that_are_not_the_studys_are_told(
+    built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, told: str
+):
+    folder = Path(shutil.copytree(built / "a", tmp_path / "a"))
+    text = (folder / "space.yaml").read_text(encoding="utf-8")
+    assert old in text
+    (folder / "space.yaml").write_text(text.replace(old, new, 1), encoding="utf-8")
+    assert main(["--check", str(folder)]) == (1 if told else 0)
+    assert f"space.yaml: {told}" in capsys.readouterr().out if told else True
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (b'"depth": 3', b'"depth": 4', "repaired: it is that of space.yaml"),
+        (b'"spared"', b'"spered"', "unexpected keyword argument 'spered'; repaired: 8 trials can"),
+        (b'"spared"', b'"sp\xffred"', "Could not decode to UTF-8 column 'value_json'"),
+        (b"FINITE", b"FYNITE", "Optuna has what its record says"),
+        (
+            b"CREATE TABLE trial_heartbeats",
+            b"CREATE TABLE trial_\xff\xff\xff\xfftbeats",
+            "; repaired: 8",
+        ),
+    ],
+)
+def test_what_can_be_read_of_a_damaged_database_is_kept(
+    built: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    old: bytes,
+    new: bytes,
+    told: str,
+):
+    folder = Path(shutil.copytree(built / "a", tmp_path / "a"))
+    runs = sum(len(trial.runs) for trial in read_trials(folder))
+    content = (folder / "study.db").read_bytes()
+    assert old in content
+    (folder / "study.db").write_bytes(content.replace(old, new, 1))
+    code = main(["--check", str(folder)])
+    assert told in capsys.readouterr().out
+    assert sum(len(trial.runs) for trial in read_trials(folder)) == runs
+    assert (folder / "study.db.1").read_bytes() == content.replace(old, new, 1)
+    assert main(["--check", str(folder)]) == code
 
 
 def test_damaged_files_are_refused_or_told(built: Path, tmp_path: Path):

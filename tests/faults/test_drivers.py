@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from books import books_of, ended, now, record, until_a_run
-from test_run import ROOT, gone, words, write
 
 from search.orphans import descendants
 from search.results import in_use
 from search.run import main
 from search.storage import has_study
+from tests.run_cases import ROOT, gone, words, write
 
 STARTING = 8.0
 """Seconds, at most, from a driver's first process below it to its death while it starts."""

@@ -11,8 +11,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from test_run import refused, words, write
-from test_tuner import Lines, search, space
 
 from search.errors import StudyError
 from search.progress import Display, Goal, Standing
@@ -20,7 +18,9 @@ from search.records import Run, Trial
 from search.results import write_whole
 from search.run import main
 from search.study import Study, read_trials
+from tests.run_cases import refused, words, write
 from tests.study_cases import MakeSpace, launched, opened, reread, run
+from tests.tuner_cases import Lines, search, space
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from books import books_of, ended, record, seconds_between
-from test_run import ROOT, words
 
 from search.decisions import read_log
+from tests.run_cases import ROOT, words
 
 pytestmark = pytest.mark.slow
 

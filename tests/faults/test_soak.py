@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import time
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from test_run import gone, started, words, write
+from strikes import LOST, kill_a_worker
 
 from search.decisions import read_log
 from search.orphans import descendants
 from search.run import main
 from search.study import read_trials
-
-LOST = "its worker process crashed or was killed"
-
-
-def kill_a_worker(driver: int, draw: random.Random) -> int:
-    """Kill one of the processes that train; how many were killed."""
-    workers = []
-    for process in descendants(driver):
-        pid = int(process.partition(":")[0])
-        with suppress(OSError):
-            title = Path(f"/proc/{pid}/cmdline").read_bytes()
-            if title.startswith(b"ray::ImplicitFunc"):
-                workers.append(pid)
-    if not workers:
-        return 0
-    with suppress(ProcessLookupError):
-        os.kill(draw.choice(sorted(workers)), signal.SIGKILL)
-    return 1
+from tests.run_cases import gone, started, words, write
 
 
 @pytest.mark.parametrize(

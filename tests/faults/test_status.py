@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from test_tuner import search, space
 
 from search.database import existing_database
 from search.decisions import LOG, Log, read_log
@@ -21,6 +20,7 @@ from search.study import Study
 from search.training.from_space import task_of
 from search.watching import lines, status_of
 from tests.study_cases import MakeSpace, baselines_trained, launched, opened, run, trained
+from tests.tuner_cases import search, space
 
 
 def watched(study: Study) -> Path:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_tuner import Lines, search, space
 
 from search.errors import StudyError
 from search.study import read_trials
 from search.tuner.deaths import death
 from search.tuner.driver import STILLBORN
+from tests.tuner_cases import Lines, search, space
 
 WITHOUT_TORCH = """
 import sys

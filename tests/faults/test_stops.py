@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 from books import books_of, record
-from test_run import ROOT, gone, words
 
 from search.decisions import read_log
 from search.orphans import descendants
 from search.run import main
+from tests.run_cases import ROOT, gone, words
 
 pytestmark = pytest.mark.slow
 
@@ -124,7 +124,7 @@ def test_a_search_that_is_asked_to_end_does(tmp_path: Path, stage: str, number: 
     assert process.returncode == 128 + number, told
     (line,) = told.splitlines()
     assert line.startswith("stopped; what has ended is kept, go on with: python -m search.run ")
-    assert gone(below, seconds=20)
+    assert gone(below, seconds=60)
     (tmp_path / "task.py").write_text(TASK.replace("SLEEP", "0"), encoding="utf-8")
     assert main(words(space)) == 0
     found = books_of(folder)

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from test_run import gone
-from test_tuner import Lines, log, search, space
 
 from search.records import Trial
 from search.study import Launch, read_trials
 from search.training.from_space import task_of, training_of
 from search.training.rates import Grid
 from search.tuner.deaths import LONGEST_PAUSE, Silence, death, patience
+from tests.run_cases import gone
+from tests.tuner_cases import Lines, log, search, space
 
 RUNS = 4
 """Of a trial: two rates and two seeds; no grid is extended here."""
