@@ -41,10 +41,10 @@ COSTED = 5
 
 
 def behaviour_sampler(asking: Asking) -> BaseSampler:
-    """Quasi-random until four trials have told a value."""
+    """Quasi-random until four trials have told a value, baselines among them."""
     start = max(2, min(START, asking.trials // 4))
     model = BehaviourModel(asking.rules, asking.seed, start)
-    return WholeSampler(model, History(asking.rules), asking.seed)
+    return WholeSampler(model, History(asking.rules, asking.baselines), asking.seed)
 
 
 class BehaviourModel:
