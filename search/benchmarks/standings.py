@@ -121,9 +121,7 @@ def contest(
         baselines=told,
         seeds=seeds,
         draws=len(set(groups)),
-        standings=tuple(
-            _standing(name, s, traces[s], reached, groups, len(told)) for s in traces
-        ),
+        standings=tuple(_standing(name, s, traces[s], reached, groups, len(told)) for s in traces),
     )
 
 
