@@ -37,8 +37,8 @@ from sqlalchemy import Connection
 
 from search.errors import StudyError
 from search.finalists import with_finals
+from search.integrity.sealing import sealed
 from search.records import Run, Trial, run_from_json, to_json, trial_from_json
-from search.sealing import sealed
 from search.space.settings import Space
 from search.storage import (
     Place,

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from search.audit import altered_line
 from search.figures.report import write_report
 from search.figures.settings import settings_from_folder
+from search.integrity.audit import altered_line
 from search.kernels.abreast import forms_abreast
 from search.kernels.formula import compile_batch
 from search.language.expression import Expression

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from search.sealing import opened
+from search.integrity.sealing import opened
 
 RunState = Literal["complete", "diverged", "pruned"]
 TrialState = Literal["running", "complete", "pruned", "diverged", "rejected", "failed", "duplicate"]

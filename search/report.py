@@ -10,7 +10,7 @@ from search.errors import run_cli
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the study in a folder and write its leaderboard, figures and page."""
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m search.report", description=__doc__)
     parser.add_argument("folder", type=Path, help="a study's results, such as results/gated")
     parser.add_argument(
@@ -31,13 +31,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         for line in track(folder, given.tensorboard, given.mlflow):
             print(line)
-        return 0
+    else:
+        rebuild(folder)
+    return 0
 
-    from search.audit import altered_line
+
+def rebuild(folder: Path) -> None:
+    """Read the study in a folder and write its leaderboard, figures and page."""
     from search.figures.leaderboard import leaderboard_info
     from search.figures.report import write_report
     from search.figures.settings import settings_from_folder
     from search.figures.verdict import verdict
+    from search.integrity.audit import altered_line
     from search.study import read_trials
 
     settings = settings_from_folder(folder)
@@ -51,7 +56,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"report       {page}")
     print(f"leaderboard  {folder / 'leaderboard.md'}")
     print(f"heatmap      {folder / 'lr_heatmap.png'}")
-    return 0
 
 
 if __name__ == "__main__":

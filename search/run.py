@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     return words
 
 
-def search(given: argparse.Namespace) -> None:
+def run(given: argparse.Namespace) -> None:
     """Search, or print the plan."""
     # Here, as torch and the rest take seconds to import, and `--help` needs none of it.
     from rich.console import Console
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The exit code: 0, or 130 when stopped by Ctrl-C (143 by SIGTERM)."""
     given = parser().parse_args(argv)
     if given.check is not None:
-        from search.checking import check_study
+        from search.integrity.checking import check_study
 
         return check_study(given.check, not given.dry_run, print)
     if given.merge is not None:
@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser().error("the following arguments are required: space")
     try:
         with sigterm_raises():
-            search(given)
+            run(given)
     except KeyboardInterrupt as stop:
         words = [word for word in (argv or sys.argv[1:]) if word != "--fresh"]
         again = shlex.join(["python", "-m", "search.run", *words])

@@ -40,10 +40,10 @@ from search.decisions import LOG, Decide, Log, run_summary, trial_summary, unlog
 from search.entering import enter_baselines, enter_finalist, enter_placebos, missing_finalists
 from search.failures import Failures
 from search.finalists import Entry
+from search.integrity.sealing import sealed
 from search.ladder import Ladder, is_paused, promoted_to, taken_up
 from search.launches import Launch, Proposal, ended_as, first_of_each, launch_of, proposed
 from search.records import Origin, Point, Run, Trial, to_json, unfinished
-from search.sealing import sealed
 from search.space.settings import Space
 from search.storage import Place, reading, storage_errors
 

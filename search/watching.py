@@ -15,7 +15,6 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
-from search.audit import altered_line
 from search.claiming import in_use
 from search.database import (
     Database,
@@ -26,6 +25,7 @@ from search.database import (
     run_attributes,
 )
 from search.figures.settings import ReportSettings, settings_from_folder
+from search.integrity.audit import altered_line
 from search.ladder import is_paused
 from search.progress import Goal, Standing, duration, standing
 from search.records import Trial

@@ -20,10 +20,13 @@ FLAT = "(alpha - beta) * mish(x) + beta * x where alpha = 1 per layer, beta = 0.
 PAIR = "u * (sigmoid(x) * (1 + 2 * a) - a) where a = 0.1 per layer"
 CHANNEL = "(a + b * tanh(2 * x)) * x where a = 1/3 per layer, b = 0.5 per channel"
 STATISTIC = "x * (1 + g * tanh(0.9 * std(x))) + mean(x, over=sample) where g = 0.1 per channel"
+FEATURES = (
+    "x * normal_cdf(s * x) * (1 + g * tanh(std(x))) where s = 1 per channel, g = 0.1 per layer"
+)
 PENALTY = (
     "lam * x where lam = 1 per layer, c = 1 per layer penalty (std(c * x, over=tensor) - 1)**2"
 )
-FORMULAS = [FLAT, PAIR, CHANNEL, STATISTIC, PENALTY, "golu", "swiglu", "velu"]
+FORMULAS = [FLAT, PAIR, CHANNEL, FEATURES, STATISTIC, PENALTY, "golu", "swiglu", "velu"]
 _ALONE = """
 import runpy, sys
 class Wall:

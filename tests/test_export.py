@@ -18,6 +18,7 @@ from search.language.catalog import read_activation
 from tests.cases import CASES, expression
 from tests.export_cases import (
     CHANNEL,
+    FEATURES,
     FLAT,
     FORMULAS,
     PAIR,
@@ -129,10 +130,13 @@ def test_every_name_is_defined_once_and_used(name: str, tmp_path: Path):
     assert not set(defined) - used - {"MyActivation"}
 
 
-def test_what_no_flat_kernel_serves_is_said():
-    assert triton_text(read_activation(FLAT)) and triton_text(read_activation(PAIR))
-    assert triton_text(read_activation(CHANNEL)) is None
-    assert triton_text(read_activation("x / rms(x)")) is None
+def test_how_kernels_walk_memory():
+    layouts = {FLAT: "flat", PAIR: "flat", CHANNEL: "tiled", "x / rms(x)": "tiled"}
+    for formula, layout in layouts.items():
+        found = triton_text(read_activation(formula))
+        assert found and found.layout == layout
+    assert triton_text(read_activation(STATISTIC)) is None
+    assert triton_text(read_activation("x / rms(x, over=tensor)")) is None
 
 
 # --- alone ----------------------------------------------------------------------------------------
@@ -147,9 +151,10 @@ def test_the_self_test_holds_where_there_is_torch_alone(tmp_path: Path):
     assert "checks hold" in done.stdout and "torch's operations on cpu" in done.stdout
 
 
-def test_the_kernels_run_interpreted(tmp_path: Path):
+@pytest.mark.parametrize("formula", [PAIR, CHANNEL, FEATURES, "x / rms(x)"])
+def test_the_kernels_run_interpreted(formula: str, tmp_path: Path):
     pytest.importorskip("triton")
-    path, _ = rendered(PAIR, tmp_path)
+    path, _ = rendered(formula, tmp_path)
     done = alone(path, {"search"}, TRITON_INTERPRET="1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "checks hold" in done.stdout and "Triton on cpu" in done.stdout
@@ -203,6 +208,30 @@ def test_the_kernels_compile_for_gpus(target: str, tmp_path: Path, monkeypatch):
         assert machine.doubles == 0 and machine.spills == 0
         wanted = {"forward": 2, "input_gradients": 3, "gradients": 3, "finish": 0}[name]
         assert machine.widths.count(128) >= wanted  # x and y; dy, x and dx
+
+
+@pytest.mark.parametrize("formula", [CHANNEL, FEATURES])
+@pytest.mark.parametrize("target", ["sm_80", "sm_90", "gfx942"])
+def test_the_kernels_of_channels_compile_for_gpus(
+    formula: str, target: str, tmp_path: Path, monkeypatch
+):
+    """Both kernels of each direction, with the tiles that the file itself chooses."""
+    pytest.importorskip("triton")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
+    _, module = rendered(formula, tmp_path)
+    assert module.define_kernels()
+    for x in (torch.zeros(64, 192), torch.zeros(4, 96, 14, 14)):
+        tiles = module.tiles_of(x, 1)
+        layout = "last" if tiles.last else "across" if formula == FEATURES else "first"
+        for name in (f"forward_{layout}", f"gradients_{layout}"):
+            kernel = getattr(module, name)
+            types = {a: _type(a) for a in kernel.arg_names}
+            constants = {"ROWS": tiles.rows, "COLS": tiles.columns}
+            compiled = compile_ahead(
+                kernel, types, constants, target, warps=tiles.options["num_warps"]
+            )
+            (machine,) = read_machines([compiled])
+            assert machine.doubles == 0 and machine.spills == 0
 
 
 def _type(argument: str) -> str:

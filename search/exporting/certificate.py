@@ -133,8 +133,8 @@ def _kernel_text(triton: bool) -> str:
             " CPU with TRITON_INTERPRET=1"
         )
     return (
-        "torch's operations on every device: a formula with parameters per channel or with"
-        " statistics has its Triton kernels in activation-search only; torch.compile fuses these"
+        "torch's operations on every device: a formula with statistics over samples or the tensor"
+        " has its Triton kernels in activation-search only; torch.compile fuses these"
     )
 
 

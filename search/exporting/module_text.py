@@ -7,12 +7,11 @@ import keyword
 import re
 import textwrap
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from search.exporting.programs import TritonText, torch_text, triton_text
 from search.kernels.program import penalty_expression
@@ -20,7 +19,10 @@ from search.language.evaluate import evaluate
 from search.language.expression import Expression, Node, Statistic, text, walk
 
 LINE = 98
-_TAKEN = ("Any", "Callable", "Check", "F", "Formula", "NamedTuple", "Penalty", "Sequence", "Tensor")
+_TAKEN = (
+    *("Any", "Callable", "Check", "F", "Formula", "NamedTuple", "Penalty", "Sequence", "Tensor"),
+    "Tiles",
+)
 _POINTS = ((-3.0, -1.5, -0.5, -0.1), (0.1, 0.5, 1.5, 3.0))
 _IMPORTS = "# imports of the standard library"
 _LONG = r"^(?=.{101})( *)(def \w+|return [\w.]+|[\w, ]+ = \w+)\((.*)\)((?: -> .*)?:|)$"
@@ -59,9 +61,12 @@ def module_text(expression: Expression, path: Path, docstring: str) -> str:
 
 @cache
 def _template(name: str) -> Any:
-    source = files("search.exporting").joinpath(name).read_text(encoding="utf-8")
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(source)
+    return Environment(
+        loader=PackageLoader("search", "exporting"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template(name)
 
 
 def _values(expression: Expression, path: Path) -> dict[str, Any]:
@@ -70,6 +75,7 @@ def _values(expression: Expression, path: Path) -> dict[str, Any]:
     parameters = expression.trainable
     channels = any(p.scope == "channel" for p in parameters)
     features = "features" in torch.dimensions
+    tiled = triton is not None and triton.layout == "tiled"
     inputs = list(expression.inputs)
     return {
         "name": class_name(path),
@@ -92,7 +98,10 @@ def _values(expression: Expression, path: Path) -> dict[str, Any]:
         ],
         "channels": channels,
         "channel_dim_used": channels or features,
-        "leading": ["channel_dim"] if features else [],
+        "tiled": tiled,
+        "placed": features or tiled,
+        "leading": ["channel_dim"] if features or tiled else [],
+        "penalty_leading": ["channel_dim"] if features else [],
         "given": [p.name if p.scope == "channel" else f"self.{p.name}" for p in parameters],
         "penalty": penalty is not None,
         "penalty_inputs": list(penalty.inputs) if penalty else [],

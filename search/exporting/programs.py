@@ -12,11 +12,21 @@ from textwrap import indent
 
 from search.kernels.program import Lowered, lower, penalty_expression
 from search.kernels.torch_code import render as render_torch
+from search.kernels.triton_channels import render_channels
 from search.kernels.triton_code import render as render_triton
 from search.kernels.triton_fusion import fuse
 from search.language.expression import Expression, Statistic, walk
 
 DIMENSIONS = ("features", "sample", "tensor")
+REMARKS = {
+    "flat": """\
+# A kernel walks memory in order; a tile is unmasked unless it is the last, so that tensors of any
+# size keep their 128-bit accesses.""",
+    "tiled": """\
+# Memory is seen as rows of channels, or as the places of a channel; a tile is [ROWS, COLS] of it.
+# One kernel walks tensors whose channels are innermost, the other every other order of the
+# dimensions, as N, C, H, W.""",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +48,13 @@ class TritonText:
     source: str
     names: tuple[str, ...]
     """Everything that the text defines."""
+    layout: str
+    """How its kernels walk memory, and which template launches them: flat or tiled."""
+
+    @property
+    def remark(self) -> str:
+        """A comment on that."""
+        return REMARKS[self.layout]
 
 
 def torch_text(expression: Expression) -> TorchText:
@@ -65,14 +82,41 @@ def _renamed(lowered: Lowered, name: str, dimensions: tuple[str, ...]) -> str:
 
 
 def triton_text(expression: Expression) -> TritonText | None:
-    """The kernels of a formula without parameters per channel and without statistics."""
-    statistics = any(isinstance(node, Statistic) for node in walk(expression.body))
-    if statistics or any(p.scope == "channel" for p in expression.trainable):
+    """The kernels of a formula, unless it has statistics over samples or the tensor."""
+    over = {str(node.over) for node in walk(expression.body) if isinstance(node, Statistic)}
+    channels = [p.name for p in expression.trainable if p.scope == "channel"]
+    lowered = lower(expression, fuse)
+    if over - {"features"}:
         return None
-    source = render_triton(lower(expression, fuse), "").partition("import triton.language as tl")[2]
+    if not over and not channels:
+        return _triton_text("flat", _kernels_of(render_triton(lowered, "")))
+    last, other = "last", "across" if over else "first"
+    texts = {
+        each: _kernels_of(render_channels(lowered, "", each, channels)) for each in (last, other)
+    }
+    walks = [f for f in _jitted(texts[other]) if re.search(r"def (forward|gradients)\(", f)]
+    source = "\n\n".join([_suffixed(texts[last], last), *(_suffixed(f, other) for f in walks)])
+    return _triton_text("tiled", source)
+
+
+def _kernels_of(file: str) -> str:
+    """What stands in a generated file below its imports."""
+    return file.partition("import triton.language as tl")[2].strip("\n")
+
+
+def _triton_text(layout: str, source: str) -> TritonText:
     names = tuple(_defined(source))
-    body = re.sub(r"\n{3,}", "\n\n", source.strip("\n"))
-    return TritonText(indent(body, "    "), names)
+    return TritonText(indent(re.sub(r"\n{3,}", "\n\n", source), "    "), names, layout)
+
+
+def _suffixed(source: str, layout: str) -> str:
+    """The kernels that walk a layout, named after it."""
+    return re.sub(r"def (forward|gradients)\(", rf"def \1_{layout}(", source)
+
+
+def _jitted(source: str) -> list[str]:
+    """The text of every function, with its decorator, in order."""
+    return [f"@triton.jit\n{function}" for function in _functions(source)]
 
 
 def _reduced(lowered: Lowered) -> set[str]:

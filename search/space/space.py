@@ -103,12 +103,7 @@ def _space(fields: Fields, path: Path, problems: Problems) -> Space | None:
     rates = read_learning_rates(fields)
     grammar = _grammar(fields, problems)
     baselines, formulas = read_baselines(fields)
-    searches = "activation" in fields.values
-    if not searches and "baselines" not in fields.values:
-        fields.missing("activation", "rules to search, or baselines to compare, or both")
-    elif not searches and fields.values["baselines"].data == []:
-        place = fields.values["baselines"].place
-        problems.add(place, "baselines is empty, and there is no activation to search")
+    searches = _searches(fields, problems)
     search = read_search(fields, searches, grammar, task)
     checkpoints = read_checkpoints(fields)
     if search.promotion is not None and checkpoints is None:
@@ -141,6 +136,17 @@ def _space(fields: Fields, path: Path, problems: Problems) -> Space | None:
         source=path,
         **settings,
     )
+
+
+def _searches(fields: Fields, problems: Problems) -> bool:
+    """Whether there are rules to search; a problem where there is nothing to compare either."""
+    searches = "activation" in fields.values
+    if not searches and "baselines" not in fields.values:
+        fields.missing("activation", "rules to search, or baselines to compare, or both")
+    elif not searches and fields.values["baselines"].data == []:
+        place = fields.values["baselines"].place
+        problems.add(place, "baselines is empty, and there is no activation to search")
+    return searches
 
 
 def _name(fields: Fields) -> str | None:

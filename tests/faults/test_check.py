@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from search.errors import StudyError, run_cli
+from search.integrity.salvage import damage
 from search.records import Run, Trial
 from search.results import claimed
 from search.run import main
-from search.salvage import damage
 from search.study import read_trials
 from tests.study_cases import MakeSpace, baselines_trained, launched, opened, run, trained
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from search.audit import altered_line
 from search.errors import SearchError
 from search.figures.leaderboard import leaderboard_info
 from search.figures.settings import settings_from_folder
 from search.figures.verdict import verdict
+from search.integrity.audit import altered_line
 from search.records import Trial
 from search.run import main
 from search.status import main as status

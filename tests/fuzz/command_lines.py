@@ -13,9 +13,9 @@ from formula_texts import formulas
 from hypothesis import strategies as st
 from space_texts import SETTINGS, space_files
 
-import search.checking
 import search.driver
 import search.figures.report
+import search.integrity.checking
 import search.report
 import search.run
 import search.show

@@ -22,13 +22,13 @@ from search.database import (
     values_of,
 )
 from search.decisions import LOG, Log
-from search.joining import Joined, Joining
+from search.integrity.sealing import sealed
 from search.ladder import rung_attributes
 from search.launches import first_of_each
+from search.merging.joining import Joined, Joining
+from search.merging.sources import TRAINED, Source
 from search.records import to_json
 from search.results import write_whole
-from search.sealing import sealed
-from search.sources import TRAINED, Source
 from search.storage import DATABASE, Place, connected, disconnect
 
 

@@ -29,12 +29,12 @@ from search.database import (
     runs_of,
     values_of,
 )
+from search.integrity.mending import tell_again, write_record
+from search.integrity.sealing import intact
 from search.ladder import is_paused
 from search.language.fingerprint import fingerprint
 from search.language.parser import parse
-from search.mending import tell_again, write_record
 from search.records import Trial, run_from_json
-from search.sealing import intact
 from search.storage import reading
 from search.training.rates import best_rate, mean_scores
 

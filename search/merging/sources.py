@@ -13,7 +13,6 @@ from typing import Any
 
 import yaml
 
-from search.audit import Entry, entries_of, problems
 from search.claiming import in_use
 from search.database import (
     Direction,
@@ -25,8 +24,9 @@ from search.database import (
     runs_of,
 )
 from search.errors import StudyError, shown
-from search.joining import Kept
-from search.salvage import BESIDE
+from search.integrity.audit import Entry, entries_of, problems
+from search.integrity.salvage import BESIDE
+from search.merging.joining import Kept
 from search.storage import DATABASE, POINTER, found_place, reading
 
 MAY_DIFFER = ("name", "search.seed", "search.sampler")

@@ -12,13 +12,13 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from search.audit import problems
 from search.database import existing_database
 from search.decisions import LOG
 from search.errors import StudyError, shown
-from search.joining import Joining, joined
-from search.merged import budget_of, space_file, write_beside, write_study
-from search.sources import Source, read_source, refuse_another_space
+from search.integrity.audit import problems
+from search.merging.joining import Joining, joined
+from search.merging.sources import Source, read_source, refuse_another_space
+from search.merging.writing import budget_of, space_file, write_beside, write_study
 from search.space.settings import STUDY_NAME
 
 REMARKS = 20

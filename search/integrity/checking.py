@@ -8,7 +8,6 @@ from pathlib import Path
 
 import yaml
 
-from search.audit import Problem, entries_of, problems, unhashed
 from search.database import (
     Database,
     differences,
@@ -18,8 +17,9 @@ from search.database import (
 )
 from search.errors import StudyError, shown
 from search.figures.settings import settings_from_folder
+from search.integrity.audit import Problem, entries_of, problems, unhashed
+from search.integrity.salvage import damage, keep_copy, missing_rows, salvage
 from search.results import claimed, in_use
-from search.salvage import damage, keep_copy, missing_rows, salvage
 from search.storage import found_place
 
 ROUNDS = 4
