@@ -5,7 +5,7 @@ Each is entered once, whatever was killed or raised in between.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ import optuna
 
 from search.database import Database, all_runs, candidate_attribute, launched
 from search.finalists import Entered, Entry, chosen, entries, own_seeds, placebo_name
+from search.language.expression import Expression
 from search.language.fingerprint import fingerprint
 from search.language.parser import parse
 from search.records import Origin, Trial
@@ -25,12 +26,18 @@ def enter_baselines(space: Space, database: Database) -> None:
     for name in space.baselines:
         if name not in known:
             expression = space.baseline(name)
-            grammar = space.grammar
-            found = None if grammar is None else grammar.find(expression)
-            study, choices = database.studies[found is None][1], found or {}
-            text, own = str(expression), fingerprint(expression)
-            kept = candidate_attribute("baseline", name, text, own, "baseline", choices)
-            study.enqueue_trial(choices, user_attrs={"candidate": kept})
+            found = None if space.grammar is None else space.grammar.find(expression)
+            enter_baseline(name, expression, found, database)
+
+
+def enter_baseline(
+    name: str, expression: Expression, found: Mapping[str, Any] | None, database: Database
+) -> None:
+    """Let a baseline wait; `found` are the choices that derive it, None where none do."""
+    study, choices = database.studies[found is None][1], dict(found or {})
+    text, own = str(expression), fingerprint(expression)
+    kept = candidate_attribute("baseline", name, text, own, "baseline", choices)
+    study.enqueue_trial(choices, user_attrs={"candidate": kept})
 
 
 def enter_placebos(space: Space, database: Database) -> None:

@@ -47,7 +47,9 @@ class Proposals:
         seed, existing = search.seed, study.existing()
         grammar = study.space.grammar
         name = search.sampler if grammar else "random"  # without a grammar it is never asked
-        self.sampler = build_sampler(name, seed, existing, search.trials, grammar)
+        self.sampler = build_sampler(
+            name, seed, existing, search.trials, grammar, self.study.baselines
+        )
         self.random = RandomSampler(seed=_own_seed(seed, existing))
         self.seconds = seconds
         self.misses = 0

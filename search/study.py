@@ -94,6 +94,11 @@ class Study:
         """Of its database."""
         return self._database.place
 
+    @property
+    def baselines(self) -> optuna.Study:
+        """Optuna's study of the baselines that the grammar cannot express."""
+        return self._database.baselines
+
     def existing(self) -> int:
         """How many candidates were ever asked for, whatever became of them."""
         return len(self._database.search.get_trials(deepcopy=False))

@@ -84,4 +84,4 @@ def test_a_table_of_single_checkpoints_spares_nothing_and_says_why():
     ground = Ground(known_table(np.arange(60) / 60.0))
     found = spared(ground, Conditions(40), 3, Promotion())
     assert found.rungs == () and found.share.value == found.lost.value == 0.0
-    assert "too few checkpoints" in described(found, Conditions(40), Promotion(), "loss")
+    assert "too few checkpoints" in described(found, "loss")

@@ -216,6 +216,31 @@ def test_the_name_of_the_file_is_checked_before_anything_is_trained(folder: Path
         tabulate(load_space(folder / "six.yaml"), folder / "six.csv", workers=1)
 
 
+def test_a_whole_table_gets_the_baselines_that_it_lacks(folder: Path, table: Table):
+    """One is a function of the space; one is another's, and one a gate refused among them."""
+    path = folder / "told.jsonl.gz"
+    shutil.copy(folder / "six.jsonl.gz", path)
+    listed = "baselines=[relu, silu, {line: x + 0 * sigmoid(x)}]"
+    space = load_space(folder / "six.yaml", [listed])
+    found = tabulate(space, path, workers=1)
+    assert list(map(row_line, found.rows)) == list(map(row_line, table.rows))
+    assert [row.baseline for row in found.others] == ["relu", "line"]
+    assert {name: row.state for name, row in found.baselines.items()} == dict.fromkeys(
+        ("relu", "silu", "line"), "complete"
+    )
+    assert found.baselines["silu"] in found.rows
+    assert found.baselines["relu"].scores.shape == (2, 3, 3)
+    # Cut off before its last row, it goes on there; a space that asks for fewer changes nothing.
+    lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+    shutil.copy(folder / "six.jsonl.gz", path)
+    part_of(path).write_text("".join(f"{line}\n" for line in lines[:-1]), encoding="utf-8")
+    assert list(tabulate(space, path, workers=1).baselines) == ["relu", "silu", "line"]
+    again = gzip.decompress(path.read_bytes()).decode().splitlines()
+    assert again[:-1] == lines[:-1]
+    assert tabulate(load_space(folder / "six.yaml"), path, workers=1).header.baselines
+    assert gzip.decompress(path.read_bytes()).decode().splitlines() == again
+
+
 # --- the file ------------------------------------------------------------------------------------
 
 

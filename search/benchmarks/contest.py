@@ -32,7 +32,7 @@ def compare(
     space: Space | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> list[Contest]:
-    """All samplers on all tables.
+    """All samplers on all tables; with baselines on those that have some.
 
     Raises:
         StudyError: an unknown sampler, an impossible number, or a table that cannot be used; or
@@ -42,6 +42,9 @@ def compare(
     grounds = [ground(path) for path in paths]
     for path, each in zip(paths, grounds, strict=True):
         _check_table(path, each, conditions, space)
+    if conditions.baselines:
+        paths = [path for path in paths if ground(path).baselines]
+        grounds = [ground(path) for path in paths]
     traces = _traces(paths, samplers, seeds, conditions, workers, tell)
     return [
         contest(path.name, each, {s: traces[path, s] for s in samplers}, conditions)

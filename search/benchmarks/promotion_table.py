@@ -9,30 +9,15 @@ would name, is the quality lost.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from search.benchmarks.promotion_replay import Replayed, replay_promotion
 from search.benchmarks.replay import Conditions, Ground
-from search.benchmarks.standings import Interval, bootstrap
+from search.benchmarks.standings import Spared, bootstrap
 from search.promotion import rung_epochs
 from search.space.settings import Promotion
-
-
-@dataclass(frozen=True, slots=True)
-class Spared:
-    """Means over searches of one table, with 95 % intervals."""
-
-    rungs: tuple[int, ...]
-    """The checkpoints, from 1, at which candidates wait; none where a run is too short."""
-    share: Interval
-    """Of the epochs, what was not trained."""
-    lost: Interval
-    """Regret with promotion less that without: in units of the objective."""
-    same: float
-    """Of the searches, those that name the same function either way."""
 
 
 def spared(ground: Ground, conditions: Conditions, seeds: int, promotion: Promotion) -> Spared:
@@ -44,6 +29,8 @@ def spared(ground: Ground, conditions: Conditions, seeds: int, promotion: Promot
         bootstrap(lambda x: np.mean(x, -1), shares),
         bootstrap(lambda x: np.mean(x, -1), lost),
         float(np.mean([each[2] for each in found])),
+        len(ground.header.checkpoints),
+        seeds,
     )
 
 
@@ -69,15 +56,14 @@ def _named(seen: NDArray[np.float64], found: Replayed, larger: bool) -> int:
     return max(found.complete, key=lambda c: finals[c])
 
 
-def described(found: Spared, conditions: Conditions, promotion: Promotion, objective: str) -> str:
+def described(found: Spared, objective: str) -> str:
     """One line."""
     if not found.rungs:
-        return "promotion  none: a run of the table has too few checkpoints for a rung"
-    workers = "one worker" if conditions.parallel == 1 else f"{conditions.parallel} workers"
-    share, lost = found.share, found.lost
+        return "promotion: none, a run of the table has too few checkpoints for a rung"
+    share, lost, rungs = found.share, found.lost, " and ".join(map(str, found.rungs))
     return (
-        f"promotion  first {promotion.first:g}, eta {promotion.eta:g}, random order, {workers}:"
-        f" spares {share.value:.0%} ({share.low:.0%} to {share.high:.0%}) of the epochs, ends"
+        f"promotion: rungs after checkpoint {rungs} of {found.checkpoints}, random order: spares"
+        f" {share.value:.0%} ({share.low:.0%} to {share.high:.0%}) of the epochs, ends"
         f" {lost.value:+.4f} ({lost.low:+.4f} to {lost.high:+.4f}) in {objective} behind, the same"
         f" function in {found.same:.0%}"
     )

@@ -3,6 +3,10 @@
 It is the search's own driver: `Proposals` on a `Study`, with duplicates and gates, in memory. The
 sampler sees what a search would see: the mean over a few of the table's seeds, one draw of them for
 the whole search, at the best rate by those. What is counted is the truth: the mean over all seeds.
+
+A study trains its baselines before it asks a sampler, and so does a replay where the table has
+them: the trials of those that the grammar can express are then in the sampler's study, with their
+choices, the others beside it.
 """
 
 from __future__ import annotations
@@ -20,8 +24,10 @@ from numpy.typing import NDArray
 from search.benchmarks.ranking import best_rates, top_count, values
 from search.benchmarks.table import Row, Table
 from search.database import open_in_memory
+from search.entering import enter_baseline
 from search.language.expression import Expression
 from search.language.fingerprint import fingerprint
+from search.language.parser import parse
 from search.proposals import Proposals
 from search.space.settings import LearningRates, SearchSettings, Space
 from search.study import Study
@@ -49,6 +55,8 @@ class Conditions:
     """Seeds of the table that a search trains with."""
     finalists: int = 3
     """So many of the best by what was seen are compared by the other seeds, as a study's are."""
+    baselines: bool = False
+    """Whether the table's baselines are trained first, beyond the budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +64,8 @@ class Trace:
     """One sampler's search with one seed."""
 
     reached: float
-    """Number of the trial, from 1, that first trained one of the top; inf when none did."""
+    """Number of the trial, from 1, that first trained one of the top; inf when none did. Baselines
+    are not counted."""
     regrets: tuple[float, ...]
     """By trial: how far the true value of what a search would name is from the best: of its
     finalists, the best by seeds that it did not see. (The best by two seeds alone is the luckiest
@@ -78,13 +87,37 @@ class Ground:
         self.places = {row.fingerprint: k for k, row in enumerate(table.trained)}
         self.scores = table.curves[..., -1]
         self.truth = losses_from_best(self.scores, table)
-        count = top_count(len(self.truth))
-        self.top = frozenset(np.argsort(self.truth, kind="stable")[:count].tolist())
+        self.baselines = table.baselines
+        self.top = self._top()
+
+    def _top(self) -> frozenset[int]:
+        """The places of the best 1 %; not of baselines, which nobody searches for."""
+        known = {self.places.get(row.fingerprint) for row in self.baselines.values()}
+        order = [k for k in np.argsort(self.truth, kind="stable").tolist() if k not in known]
+        return frozenset(order[: top_count(len(self.truth))])
 
     def seen(self, conditions: Conditions, seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """What a search with this seed sees: value and best rate by row; NaN where it diverges."""
-        part = self.scores[:, :, self._seeds(seed)[: conditions.seen]]
+        return self._seen(self.scores, conditions, seed)
+
+    def seen_of(self, name: str, conditions: Conditions, seed: int) -> tuple[float, int]:
+        """What such a search sees of a baseline: value and best rate."""
+        row = self.baselines[name]
+        if not row.scores.size:
+            return math.nan, -1
+        curves = row.losses if self.header.space["by_loss"] else row.scores
+        found = self._seen(curves[None, ..., -1], conditions, seed)
+        return float(found[0][0]), int(found[1][0])
+
+    def _seen(
+        self, scores: NDArray[np.float64], conditions: Conditions, seed: int
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        part = scores[:, :, self._seeds(seed)[: conditions.seen]]
         return values(part, self.header), best_rates(part.mean(-1), self.header)
+
+    def draw(self, conditions: Conditions, seed: int) -> tuple[int, ...]:
+        """Which of the table's seeds such a search sees, in order."""
+        return tuple(sorted(self._seeds(seed)[: conditions.seen].tolist()))
 
     def seen_curves(self, conditions: Conditions, seed: int) -> NDArray[np.float64]:
         """(functions, checkpoints): what such a search sees after each of them, at the best rate
@@ -122,18 +155,24 @@ def replay(ground: Ground, sampler: str, seed: int, conditions: Conditions) -> T
     # No limit on the time to look for a candidate: the same seed gives the same search.
     proposals = Proposals(study, lambda e: _gate(ground, e), seconds=math.inf)
     observed, rates = ground.seen(conditions, seed)
-    running: deque[tuple[int, str]] = deque()
+    running: deque[int] = deque()
     log = _Log(ground, observed, ground.fresh(conditions, seed), conditions.finalists)
     while True:
         began = time.perf_counter()
         while len(running) < conditions.parallel and (launch := proposals.next()) is not None:
-            running.append((launch.number, study.trials[launch.number].fingerprint))
+            running.append(launch.number)
         log.seconds += time.perf_counter() - began
         if not running:
             break
-        number, key = running.popleft()
-        study.finish(number, **_outcome(ground, key, observed, rates))
-        log.add(ground.rows[key], ground.places.get(key))
+        trial = study.trials[running.popleft()]
+        if trial.origin == "baseline":
+            found = ground.seen_of(trial.name, conditions, seed)
+            study.finish(trial.number, **_outcome(ground, ground.baselines[trial.name], *found))
+            continue
+        row, place = ground.rows[trial.fingerprint], ground.places.get(trial.fingerprint)
+        found = (math.nan, -1) if place is None else (observed[place], rates[place])
+        study.finish(trial.number, **_outcome(ground, row, *found))
+        log.add(row, place)
     counts = study.counts()
     return log.trace(counts["duplicate"] + counts["rejected"], conditions.trials)
 
@@ -142,16 +181,24 @@ def _study(ground: Ground, sampler: str, seed: int, conditions: Conditions) -> S
     header = ground.header
     objective = "loss" if header.space["by_loss"] else "score"
     settings = SearchSettings(sampler, conditions.trials, seed, (objective,))
+    told = ground.baselines if conditions.baselines else {}
+    formulas = {name: row.expression for name, row in told.items()}
     space = Space(
         name=header.name,
         task="table",
         learning_rate=LearningRates(header.rates, header.default_rate, extend=False),
         grammar=ground.grammar,
+        baselines=tuple(told),
+        formulas=formulas,
         seeds=tuple(range(conditions.seen)),
         search=settings,
         source=Path(f"{header.name}.yaml"),
     )
-    return Study(space, open_in_memory(space, header.maximize), header.larger_is_better)
+    database = open_in_memory(space, header.maximize)
+    for name, text in formulas.items():  # what the study would do, but find each in 0.1 s
+        derived = ground.rows.get(header.baselines[name])
+        enter_baseline(name, parse(text), derived and derived.choices, database)
+    return Study(space, database, header.larger_is_better)
 
 
 def _gate(ground: Ground, expression: Expression) -> Refusal | None:
@@ -163,20 +210,17 @@ def _gate(ground: Ground, expression: Expression) -> Refusal | None:
     return Refusal(gate, reason)
 
 
-def _outcome(
-    ground: Ground, key: str, observed: NDArray[Any], rates: NDArray[Any]
-) -> dict[str, Any]:
-    """How the trial of a function ends, in a search that sees a few of the seeds."""
-    row = ground.rows[key]
+def _outcome(ground: Ground, row: Row, value: float, rate: int) -> dict[str, Any]:
+    """How the trial of a function ends, in a search that sees a few of the seeds: with this value
+    at this one of the rates."""
     if row.state != "complete":
         return {"state": row.state, "reason": row.reason}
-    place = ground.places[key]
-    if math.isnan(observed[place]):
+    if math.isnan(value):
         return {"state": "diverged", "reason": "no learning rate kept every seed finite"}
     return {
         "state": "complete",
-        "score": float(observed[place]),
-        "best_rate": ground.header.rates[rates[place]],
+        "score": float(value),
+        "best_rate": ground.header.rates[rate],
         "cost": row.cost,
         "share": row.share,
         "parameters": row.parameters,

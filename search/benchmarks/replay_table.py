@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from search.benchmarks.promotion_table import described
 from search.benchmarks.standings import PEERS, Contest, Interval
 from search.environment import environment
 from search.errors import StudyError
@@ -22,11 +23,12 @@ def table(contests: Sequence[Contest]) -> str:
 
 def _block(contest: Contest) -> str:
     conditions = contest.conditions
+    told = f"; {len(contest.baselines)} baselines first" if contest.baselines else ""
     at_a_time = f", {conditions.parallel} at a time" if conditions.parallel > 1 else ""
     lines = [
         f"{contest.table}: {contest.functions} functions, top 1 % are {contest.top};"
-        f" {contest.seeds} searches by {conditions.trials} trials{at_a_time}; they see"
-        f" {conditions.seen} seeds"
+        f" {contest.seeds} searches by {conditions.trials} trials{at_a_time}{told}; they see"
+        f" {conditions.seen} seeds, {contest.draws} different draws"
         f" (rank correlation with the truth {contest.reliability_seen:.2f}; halves of the table's"
         f" seeds {contest.reliability:.3f}); regret is of the best of {conditions.finalists}"
         " finalists",
@@ -39,6 +41,11 @@ def _block(contest: Contest) -> str:
         regret = f"{_said(row.regret[-1], '{:.4f}'):>28}"
         cost = f"{row.refused:>8.0%} {row.seconds:>8.4f}"
         lines.append(f"{row.sampler:<11}{''.join(cells)}{regret}{cost}")
+        if contest.baselines and row.counted:
+            counted = [f"{_said(row.counted.get(peer), '{:.2f}', '∞'):>22}" for peer in PEERS]
+            lines.append(f"{'  and if the baselines were counted':<36}{''.join(counted)}")
+    if contest.promotion is not None:
+        lines.append(described(contest.promotion, contest.objective))
     return "\n".join(lines)
 
 

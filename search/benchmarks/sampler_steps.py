@@ -7,9 +7,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search.errors import StudyError
+
+if TYPE_CHECKING:
+    from search.benchmarks.replay import Conditions
+    from search.benchmarks.standings import Contest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +70,12 @@ def _replay_arguments(parser: argparse.ArgumentParser) -> None:
         "--finalists", type=int, default=3, help="best by what was seen; other seeds compare them"
     )
     parser.add_argument(
+        "--baselines",
+        choices=("first", "none", "both"),
+        default="both",
+        help="the table's baselines: trained before a sampler is asked, as in a study, or left out",
+    )
+    parser.add_argument(
         "--promotion", action="store_true", help="say what promotion of candidates would spare"
     )
     parser.add_argument("--space", type=Path, help="refuse tables of another space than this")
@@ -71,38 +85,62 @@ def _replay_arguments(parser: argparse.ArgumentParser) -> None:
 
 def replay(options: argparse.Namespace) -> None:
     """Let samplers search tables; print, write and draw how they did."""
-    from search.benchmarks import contest, replay_table
-    from search.environment import available_cpus
-    from search.space.space import load_space
+    from search.benchmarks import replay_table
 
-    found = contest.compare(
-        options.tables,
-        options.samplers or contest.USUAL,
-        options.seeds,
-        contest.Conditions(options.trials, options.parallel, options.seen, options.finalists),
-        options.workers or available_cpus(),
-        load_space(options.space) if options.space else None,
-        partial(print, file=sys.stderr, flush=True),
-    )
-    print(replay_table.table(found))
+    found = [each for first in MODES[options.baselines] for each in _contests(options, first)]
+    if not found:
+        raise StudyError(
+            "--baselines: first, and no table has any; expected none, or tables of a space with"
+            " baselines (tabulate adds them to a table that it finds)"
+        )
+    order = [path.name for path in options.tables]
+    found.sort(key=lambda each: order.index(each.file))
     if options.promotion:
-        _promotion(options)
+        found = _with_promotion(options, found)
+    print(replay_table.table(found))
     for line in replay_table.write(found, options.output) if options.output else ():
         print(line, file=sys.stderr)
 
 
-def _promotion(options: argparse.Namespace) -> None:
-    """What promotion with its default rungs spares: a line a table."""
+MODES = {"first": (True,), "none": (False,), "both": (True, False)}
+"""Whether baselines are trained first, by what `--baselines` says."""
+
+
+def _conditions(options: argparse.Namespace, baselines: bool = False) -> Conditions:
+    from search.benchmarks.replay import Conditions
+
+    numbers = options.trials, options.parallel, options.seen, options.finalists
+    return Conditions(*numbers, baselines=baselines)
+
+
+def _contests(options: argparse.Namespace, baselines: bool) -> list[Contest]:
+    """Of all tables; with baselines of those that have some."""
     from search.benchmarks import contest
-    from search.benchmarks.promotion_table import described, spared
+    from search.environment import available_cpus
+    from search.space.space import load_space
+
+    return contest.compare(
+        options.tables,
+        options.samplers or contest.USUAL,
+        options.seeds,
+        _conditions(options, baselines),
+        options.workers or available_cpus(),
+        load_space(options.space) if options.space else None,
+        partial(print, file=sys.stderr, flush=True),
+    )
+
+
+def _with_promotion(options: argparse.Namespace, found: Sequence[Contest]) -> list[Contest]:
+    """With what promotion with its default rungs spares on each table."""
+    from search.benchmarks.contest import ground
+    from search.benchmarks.promotion_table import spared
     from search.space.settings import Promotion
 
-    conditions = contest.Conditions(options.trials, options.parallel, options.seen)
-    for path in options.tables:
-        ground, promotion = contest.ground(path), Promotion()
-        found = spared(ground, conditions, options.seeds, promotion)
-        said = described(found, conditions, promotion, ground.header.objective)
-        print(f"{path.name}: {said}")
+    told = {
+        path.name: spared(ground(path), _conditions(options), options.seeds, Promotion())
+        for path in options.tables
+    }
+    return [replace(each, promotion=told[each.file]) for each in found]
 
 
 Step = tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]]

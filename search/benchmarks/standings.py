@@ -1,12 +1,14 @@
 """How samplers did on a table: medians, ratios and regrets with bootstrap intervals.
 
-Searches pair by seed, so the bootstrap draws seeds, and the same ones for every sampler.
+Searches pair by seed, so the bootstrap draws seeds, and the same ones for every sampler. It draws
+them in groups: searches that see the same of a table's seeds are no independent evidence, and a
+sampler that draws nothing at random repeats itself in them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +23,7 @@ RESAMPLES = 2000
 LEVEL = 0.95
 PEERS = ("random", "tpe")
 """Samplers that the others are set in ratio to."""
+Groups = tuple[Hashable, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,23 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spared:
+    """What promotion does on one table: means over searches, with their intervals."""
+
+    rungs: tuple[int, ...]
+    """The checkpoints, from 1, at which candidates wait; none where a run is too short."""
+    share: Interval
+    """Of the epochs, what was not trained."""
+    lost: Interval
+    """Regret with promotion less that without: in units of the objective."""
+    same: float
+    """Of the searches, those that name the same function either way."""
+    checkpoints: int
+    """Of a whole run."""
+    searches: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +64,8 @@ class Standing:
     """Of `reached`."""
     ratios: Mapping[str, Interval | None]
     """That median against a peer's, by peer."""
+    counted: Mapping[str, Interval | None]
+    """The same where every baseline that was trained first counts as a trial, for both."""
     regret: tuple[Interval, ...]
     """By trial: mean simple regret, in units of the objective."""
     refused: float
@@ -67,8 +89,14 @@ class Contest:
     reliability_seen: float
     """Rank correlation of what a search sees with the truth, on average over searches."""
     conditions: Conditions
+    baselines: tuple[str, ...]
+    """Trained before a sampler was asked."""
     seeds: int
+    """Searches of every sampler."""
+    draws: int
+    """How many different seeds of the table they see."""
     standings: tuple[Standing, ...]
+    promotion: Spared | None = field(default=None)
 
 
 def contest(
@@ -78,6 +106,8 @@ def contest(
     header, seeds = ground.header, len(next(iter(traces.values())))
     reached = {s: np.array([t.reached for t in found]) for s, found in traces.items()}
     name = file.removesuffix(".jsonl.gz")
+    groups = tuple(ground.draw(conditions, seed) for seed in range(seeds))
+    told = tuple(ground.baselines) if conditions.baselines else ()
     return Contest(
         table=name,
         file=file,
@@ -88,8 +118,10 @@ def contest(
         reliability=split_half(ground.scores, header).mean,
         reliability_seen=float(np.mean([_seen(ground, conditions, s) for s in range(seeds)])),
         conditions=conditions,
+        baselines=told,
         seeds=seeds,
-        standings=tuple(_standing(name, s, traces[s], reached, conditions) for s in traces),
+        draws=len(set(groups)),
+        standings=tuple(_standing(name, s, traces[s], reached, groups, len(told)) for s in traces),
     )
 
 
@@ -105,9 +137,11 @@ def _standing(
     sampler: str,
     traces: Sequence[Trace],
     reached: Mapping[str, NDArray[np.float64]],
-    conditions: Conditions,
+    groups: Groups,
+    told: int,
 ) -> Standing:
     own = reached[sampler]
+    peers = [peer for peer in PEERS if peer in reached and peer != sampler]
     regrets = np.array([trace.regrets for trace in traces])
     refused = sum(trace.refused for trace in traces)
     trained = regrets.size
@@ -115,23 +149,31 @@ def _standing(
         table=table,
         sampler=sampler,
         reached=tuple(own.tolist()),
-        median=bootstrap(lambda x: np.median(x, -1), own),
-        ratios={p: ratio(own, reached[p]) for p in PEERS if p in reached and p != sampler},
-        regret=tuple(bootstrap(lambda x: np.mean(x, -1), column) for column in regrets.T),
+        median=bootstrap(lambda x: np.median(x, -1), own, groups),
+        ratios={p: ratio(own, reached[p], groups) for p in peers},
+        counted={p: ratio(own + told, reached[p] + told, groups) for p in peers},
+        regret=tuple(bootstrap(lambda x: np.mean(x, -1), column, groups) for column in regrets.T),
         refused=refused / (refused + trained),
         seconds=sum(trace.seconds for trace in traces) / trained,
     )
 
 
 def bootstrap(
-    statistic: Callable[[NDArray[Any]], NDArray[Any]], sample: NDArray[np.float64]
+    statistic: Callable[[NDArray[Any]], NDArray[Any]],
+    sample: NDArray[np.float64],
+    groups: Groups = (),
 ) -> Interval:
-    """The statistic of (n,) with its percentile interval; it takes (…, n) to (…)."""
-    drawn = statistic(sample[_resamples(len(sample))])
+    """The statistic of (n,) with its percentile interval; it takes (…, n) to (…).
+
+    groups: what each belongs to that is drawn together; every one alone where it is empty.
+    """
+    drawn = statistic(sample[_resamples(groups or tuple(range(len(sample))))])
     return _interval(statistic(sample), drawn)
 
 
-def ratio(own: NDArray[np.float64], peer: NDArray[np.float64]) -> Interval | None:
+def ratio(
+    own: NDArray[np.float64], peer: NDArray[np.float64], groups: Groups = ()
+) -> Interval | None:
     """The ratio of two medians, paired by seed; None where neither was reached.
 
     A draw in which neither was reached says nothing: it may be anything, and widens the interval
@@ -139,7 +181,7 @@ def ratio(own: NDArray[np.float64], peer: NDArray[np.float64]) -> Interval | Non
     """
     if np.isinf(np.median(own)) and np.isinf(np.median(peer)):
         return None
-    index = _resamples(len(own))
+    index = _resamples(groups or tuple(range(len(own))))
     above, below = np.median(own[index], -1), np.median(peer[index], -1)
     unknown = np.isinf(above) & np.isinf(below)
     with np.errstate(invalid="ignore"):
@@ -149,9 +191,17 @@ def ratio(own: NDArray[np.float64], peer: NDArray[np.float64]) -> Interval | Non
 
 
 @lru_cache(maxsize=2)
-def _resamples(count: int) -> NDArray[np.intp]:
-    """(RESAMPLES, count): the same draws for every statistic, so that searches stay paired."""
-    return np.random.default_rng(0).integers(0, count, (RESAMPLES, count))
+def _resamples(groups: Groups) -> NDArray[np.intp]:
+    """(RESAMPLES, n): the same draws for every statistic, so that searches stay paired.
+
+    Groups are drawn with replacement, and from them in turn one of theirs.
+    """
+    rng, n = np.random.default_rng(0), len(groups)
+    members = [[k for k in range(n) if groups[k] == each] for each in dict.fromkeys(groups)]
+    sizes = np.array([len(each) for each in members])
+    padded = np.array([each + [0] * (sizes.max() - len(each)) for each in members])
+    drawn = rng.integers(0, len(members), (RESAMPLES, len(members)))[:, np.arange(n) % len(members)]
+    return padded[drawn, (rng.random(drawn.shape) * sizes[drawn]).astype(int)]
 
 
 def _interval(value: Any, drawn: NDArray[Any]) -> Interval:

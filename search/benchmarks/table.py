@@ -2,8 +2,9 @@
 compared without training.
 
 The file is gzip'd JSON, one value a line: a header (`Header`), then a row for every distinct
-function (`Row`). Scores are kept by rate, seed and checkpoint, to five significant digits. What a
-function does (its values, slopes, moments …) is not in it: that follows from its expression.
+function (`Row`), then one for every baseline that is none of them. Scores are kept by rate, seed
+and checkpoint, to five significant digits. What a function does (its values, slopes, moments …) is
+not in it: that follows from its expression.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import os
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,8 @@ class Header:
     """Functions among them; as many rows has a whole table."""
     environment: Mapping[str, Any]
     """Versions and machine."""
+    baselines: Mapping[str, str] = field(default_factory=dict)
+    """Fingerprints by name: what a search of the space trains before it asks a sampler."""
 
     @property
     def identity(self) -> str:
@@ -110,6 +113,13 @@ class Row:
     parameters: int = 0
     seconds: float = 0.0
     """Wall time of the whole evaluation."""
+    baseline: str = ""
+    """The name of a baseline that has no row among the functions, or that a gate refused there."""
+
+    @property
+    def key(self) -> str:
+        """What it is called in its table."""
+        return self.baseline or self.fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +128,16 @@ class Table:
 
     header: Header
     rows: tuple[Row, ...]
+    others: tuple[Row, ...] = ()
+    """The baselines that are no rows of the space; no gate was asked about them."""
+
+    @property
+    def baselines(self) -> dict[str, Row]:
+        """The row of every baseline, by name."""
+        others = {row.baseline: row for row in self.others}
+        rows = {row.fingerprint: row for row in self.rows}
+        named = self.header.baselines.items()
+        return {name: others.get(name) or rows[key] for name, key in named}
 
     @property
     def trained(self) -> list[Row]:
@@ -136,6 +156,8 @@ def identifying(space: Space) -> dict[str, Any]:
     assert space.grammar is not None, "a table is of a grammar"
     resolved = space.resolved()
     kept = {key: resolved[key] for key in IDENTIFYING}
+    if space.learning_rate.halving is None:  # as it was before there was such a key
+        del kept["learning_rate"]["halving"]
     # The order of the keys of a mapping is no part of an identity, and the first rule is the start.
     return kept | {"start": space.grammar.start, "by_loss": space.by_loss}
 
@@ -239,9 +261,14 @@ def read_table(path: Path) -> Table:
         rows = tuple(read_row(line) for line in lines[1:])
     except (ValueError, KeyError, TypeError):
         raise StudyError(f"{path}: damaged; expected a row of a table in every line") from None
-    if len(rows) != header.distinct:
+    functions, others = rows[: header.distinct], rows[header.distinct :]
+    if len(functions) != header.distinct:
         raise StudyError(f"{path}: truncated: {len(rows)} of {header.distinct} functions")
-    return Table(header, rows)
+    known = {row.baseline for row in others} | {row.fingerprint for row in functions}
+    lost = [name for name, key in header.baselines.items() if not known & {name, key}]
+    if lost:
+        raise StudyError(f"{path}: truncated: it lacks the baselines {', '.join(lost)}")
+    return Table(header, functions, others)
 
 
 def _begun(path: Path) -> str:

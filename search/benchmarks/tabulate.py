@@ -1,7 +1,8 @@
 """`python -m search.bench samplers tabulate`: every function of a finite space, trained.
 
 What is finished stands in `FILE.part`, a line a function, as soon as it is finished; the same
-command goes on from there. When none is left, the lines become FILE.
+command goes on from there. When none is left, the lines become FILE. The space's baselines come
+last; a table without some of them gets those that it lacks.
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ class Work:
     training: Training
     header: Header
     gates: bool
+    baselines: bool = False
+    """Whether the functions are baselines beside those of the space, by name."""
 
 
 def tabulate(
@@ -88,19 +91,40 @@ def tabulate(
     check_finite(space)
     training = _training(space)
     header = header_of(space, training)
+    named = {name: fingerprint(space.baseline(name)) for name in space.baselines}
     if path.exists():
-        return _same(header, read_table(path), path)
+        table = _same(header, read_table(path), path)
+        if named.keys() <= table.header.baselines.keys():
+            return table
+        header = replace(table.header, baselines={**table.header.baselines, **named})
+        _reopened(table, part_of(path))
     found = candidates(space)
     tell(f"{header.derivations} derivations, {len(found)} distinct functions")
-    header = replace(header, distinct=len(found))
+    header = replace(header, distinct=len(found), baselines=header.baselines or named)
     rows = _kept(header, part_of(path))
     work = Work(training, header, space.gates)
-    new = _rows_to_come(work, found, [key for key in found if key not in rows], workers)
-    with stop_signals() as asked, closing(new):
-        _follow(new, part_of(path), rows, header.distinct, asked, tell)
-    write_table(path, [header_line(header), *(row_line(rows[key]) for key in found)])
+    _train(work, found, rows, path, workers, tell)
+    others = _others(space, header, rows)
+    _train(replace(work, gates=False, baselines=True), others, rows, path, workers, tell)
+    lines = [row_line(rows[key]) for key in (*found, *others)]
+    write_table(path, [header_line(header), *lines])
     part_of(path).unlink()
     return read_table(path)
+
+
+def _train(
+    work: Work,
+    found: Mapping[str, Candidate],
+    rows: dict[str, Row],
+    path: Path,
+    workers: int,
+    tell: Callable[[str], None],
+) -> None:
+    """The rows of `found` that are not there yet; each is written as it comes."""
+    missing = [key for key in found if key not in rows]
+    new = _rows_to_come(work, found, missing, workers)
+    with stop_signals() as asked, closing(new):
+        _follow(new, part_of(path), rows, len(rows) + len(missing), asked, tell)
 
 
 def check_finite(space: Space) -> None:
@@ -174,7 +198,24 @@ def candidates(space: Space) -> dict[str, Candidate]:
     return found
 
 
+def _others(space: Space, header: Header, rows: Mapping[str, Row]) -> dict[str, Candidate]:
+    """The baselines by name that no function of the space stands for: a search trains them without
+    gates, so one that a gate refused among the functions is trained too."""
+    return {
+        name: Candidate(parse(rows[name].expression) if name in rows else space.baseline(name), {})
+        for name, key in header.baselines.items()
+        if key not in rows or rows[key].state == "rejected"
+    }
+
+
 # --- what is there already -----------------------------------------------------------------------
+
+
+def _reopened(table: Table, part: Path) -> None:
+    """Go on with a whole table, unless that was begun already."""
+    if not part.exists():
+        lines = [header_line(table.header), *map(row_line, (*table.rows, *table.others))]
+        write_whole(part, "".join(f"{line}\n" for line in lines))
 
 
 def _same(wanted: Header, table: Table, path: Path) -> Table:
@@ -206,7 +247,7 @@ def _kept(header: Header, part: Path) -> dict[str, Row]:
         raise StudyError(f"{part}: cannot be read: {error.strerror or error}") from None
     begun = [lines[0] if lines else header_line(header), *map(row_line, rows)]
     write_whole(part, "".join(f"{line}\n" for line in begun))
-    return {row.fingerprint: row for row in rows}
+    return {row.key: row for row in rows}
 
 
 # --- what is to come -----------------------------------------------------------------------------
@@ -273,8 +314,8 @@ def _ends_with_parent() -> None:
 
 
 def evaluate(work: Work, group: Mapping[str, tuple[str, Mapping[str, Any]]]) -> list[Row]:
-    """The rows of some functions, by fingerprint their formulas and choices, gated and trained as
-    in a search; those that are one program up to numbers train together. Runs in a worker."""
+    """The rows of some functions, by key their formulas and choices, gated and trained as in a
+    search; those that are one program up to numbers train together. Runs in a worker."""
     outcomes: dict[str, Outcome] = {}
     for key, (text, _) in group.items():
         if rejection := gate_before_training(parse(text)) if work.gates else None:
@@ -301,7 +342,7 @@ def _row(
     scores, losses = curves_of_runs(work.header, runs) if runs else (EMPTY, EMPTY)
     return Row(
         expression=text,
-        fingerprint=key,
+        fingerprint=fingerprint(parse(text)) if work.baselines else key,
         choices=choices,
         state=outcome.state,
         reason=outcome.reason,
@@ -311,6 +352,7 @@ def _row(
         share=outcome.share,
         parameters=outcome.parameters,
         seconds=outcome.seconds,
+        baseline=key if work.baselines else "",
     )
 
 
@@ -333,7 +375,7 @@ def _follow(
         for row in new:
             file.write(row_line(row) + "\n")
             file.flush()
-            rows[row.fingerprint] = row
+            rows[row.key] = row
             _refuse_failures(rows.values())
             now = time.monotonic()
             if now - told > EVERY or len(rows) == wanted:

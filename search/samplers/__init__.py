@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import Study
 
 from search.samplers import optunas
 from search.samplers.asking import Asking, startup
@@ -24,7 +25,12 @@ __all__ = ["SAMPLERS", "build_sampler", "scrambled_van_der_corput", "startup"]
 
 
 def build_sampler(
-    name: str, seed: int, existing: int, trials: int, grammar: Grammar | None = None
+    name: str,
+    seed: int,
+    existing: int,
+    trials: int,
+    grammar: Grammar | None = None,
+    baselines: Study | None = None,
 ) -> BaseSampler:
     """The sampler called `name`.
 
@@ -34,11 +40,13 @@ def build_sampler(
             that a search that goes on does not draw the same numbers again.
         trials: the budget, which sizes the quasi-random start and the populations.
         grammar: of the space; `evolution` and `behaviour` derive candidates from it.
+        baselines: where the trials of those are that the grammar cannot express; `behaviour` learns
+            from them too.
     """
     own = np.random.SeedSequence([seed, existing]).generate_state(1).item()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return SAMPLERS[name](Asking(own, seed, trials, grammar))
+        return SAMPLERS[name](Asking(own, seed, trials, grammar, baselines))
 
 
 SAMPLERS: dict[str, Callable[[Asking], BaseSampler]] = {

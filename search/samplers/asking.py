@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from optuna.study import Study
+
 from search.space.grammar import Grammar
 
 
@@ -19,6 +21,9 @@ class Asking:
     """The budget."""
     grammar: Grammar | None = None
     """For samplers that propose whole derivations."""
+    baselines: Study | None = None
+    """Trials of functions that the grammar cannot express, for samplers that know what a function
+    does."""
 
     @property
     def rules(self) -> Grammar:

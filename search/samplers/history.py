@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.errors import SpaceError
 from search.language.expression import Expression
 from search.language.fingerprint import fingerprint
+from search.language.parser import parse
 from search.space.grammar import Grammar
 
 Outcome = Literal["value", "bad", "running", "unknown"]
@@ -22,10 +23,12 @@ Outcome = Literal["value", "bad", "running", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A trial of the study whose choices derive a candidate."""
+    """A trial of the study whose choices derive a candidate; or a baseline's."""
 
     number: int
+    """Of the baselines that no choices derive -1, -2, …"""
     choices: dict[str, Any]
+    """None of such a baseline."""
     expression: Expression
     fingerprint: str
     outcome: Outcome
@@ -38,45 +41,60 @@ class Past:
 
 
 class History:
-    """Reads a study; a trial that has ended is read once."""
+    """Reads a study; a trial that has ended is read once.
 
-    def __init__(self, grammar: Grammar):
+    Args:
+        baselines: the study with baselines that the grammar cannot express, to read them as well.
+            Of what else is in it, placebos and finalists, a sampler must not learn.
+    """
+
+    def __init__(self, grammar: Grammar, baselines: Study | None = None):
         self.grammar = grammar
+        self.baselines = baselines
         self._study = ""
         self._ended: dict[int, Past | None] = {}
 
     def read(self, study: Study, before: int) -> list[Past]:
-        """The trials with lower numbers than `before`, by number."""
+        """The baselines, and the trials with lower numbers than `before`, by number."""
         if study.study_name != self._study:
             self._study, self._ended = study.study_name, {}
-        found = []
+        aside = [] if self.baselines is None else self.baselines.get_trials(deepcopy=False)
+        read = [self._past(frozen, study.directions, -1 - frozen.number) for frozen in aside[::-1]]
         for frozen in study.get_trials(deepcopy=False):
             if frozen.number < before:
-                past = self._past(frozen, study.directions)
-                if past is not None:
-                    found.append(past)
-        return found
+                read.append(self._past(frozen, study.directions, frozen.number))
+        return [past for past in read if past is not None]
 
-    def _past(self, frozen: FrozenTrial, directions: Sequence[StudyDirection]) -> Past | None:
-        if frozen.number in self._ended:
-            return self._ended[frozen.number]
-        past = self._read(frozen, directions)
+    def _past(
+        self, frozen: FrozenTrial, directions: Sequence[StudyDirection], number: int
+    ) -> Past | None:
+        if number in self._ended:
+            return self._ended[number]
+        past = self._read(frozen, directions, number)
         if frozen.state.is_finished():
-            self._ended[frozen.number] = past
+            self._ended[number] = past
         return past
 
-    def _read(self, frozen: FrozenTrial, directions: Sequence[StudyDirection]) -> Past | None:
+    def _read(
+        self, frozen: FrozenTrial, directions: Sequence[StudyDirection], number: int
+    ) -> Past | None:
         candidate = frozen.user_attrs.get("candidate", {})
+        if number < 0 and candidate.get("origin") != "baseline":
+            return None
         choices = candidate.get("choices") or frozen.params
         try:
-            expression = self.grammar.derive(choices).expression
+            expression = (
+                parse(candidate["expression"])
+                if number < 0
+                else self.grammar.derive(choices).expression
+            )
         except SpaceError:  # of another grammar, or cut off while it was asked for
             return None
         outcome, values = _outcome(frozen, directions)
         record = frozen.user_attrs.get("record", {})
         end = frozen.datetime_complete
         return Past(
-            frozen.number,
+            number,
             dict(choices),
             expression,
             candidate.get("fingerprint") or fingerprint(expression),
