@@ -57,6 +57,8 @@ class Activation(nn.Module):
         self._load()
 
     def _load(self) -> None:
+        # Read here: Python 3.11 caches a property under a lock, which torch 2.11 cannot trace.
+        self._inputs = self.expression.inputs
         self._formula = load_formula(self.expression, self.kernel)
         penalty = penalty_expression(self.expression)
         self._penalty_formula = load_formula(penalty, self.kernel) if penalty else None
@@ -69,7 +71,7 @@ class Activation(nn.Module):
         inputs = (x,) if u is None else (x, u)
         parameters = [self._broadcastable(p.name, channel_dim) for p in self.expression.trainable]
         if self._penalty_formula is not None and self.training and torch.is_grad_enabled():
-            read = dict(zip(self.expression.inputs, inputs, strict=True))
+            read = dict(zip(self._inputs, inputs, strict=True))
             used = [read[name] for name in self._penalty_formula.expression.inputs]
             value = apply_formula(self._penalty_formula, used, parameters, channel_dim)
             self._penalty = value.float().mean()
@@ -83,7 +85,7 @@ class Activation(nn.Module):
     def _mismatch(self, inputs: tuple[Tensor, ...], channel_dim: int) -> str:
         """Which tensor does not fit the input, in words; empty when all do."""
         x = inputs[0]
-        values = dict(zip(self.expression.inputs, inputs, strict=True))
+        values = dict(zip(self._inputs, inputs, strict=True))
         for name, value in (values | dict(self.named_parameters())).items():
             if value.device != x.device:
                 return f"{name} is on {value.device}, x on {x.device}"
@@ -107,8 +109,8 @@ class Activation(nn.Module):
         return any(isinstance(p, UninitializedParameter) for p in self._parameters.values())
 
     def _check(self, x: Tensor, u: Tensor | None) -> None:
-        if (u is not None) != (len(self.expression.inputs) == 2):
-            expected, got = " and ".join(self.expression.inputs), "x" if u is None else "x and u"
+        if (u is not None) != (len(self._inputs) == 2):
+            expected, got = " and ".join(self._inputs), "x" if u is None else "x and u"
             raise TaskError(f"{self}: expects {expected}, got {got}")
         if not x.dtype.is_floating_point:
             raise TaskError(f"{self}: expects a floating-point tensor, got {x.dtype}")
@@ -145,7 +147,7 @@ class Activation(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **options)
 
     def __getstate__(self) -> dict[str, Any]:
-        dropped = ("_formula", "_penalty_formula", "_penalty")
+        dropped = ("_inputs", "_formula", "_penalty_formula", "_penalty")
         return {key: value for key, value in self.__dict__.items() if key not in dropped}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

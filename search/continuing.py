@@ -16,7 +16,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.database import (
     Database,
-    continues,
     launched,
     record_attribute,
     record_number,
@@ -108,6 +107,14 @@ def _enqueue(
         attributes = {"candidate": changed, **known}
         study.enqueue_trial(kept["choices"], user_attrs=attributes)
     database.storage.set_trial_user_attr(frozen._trial_id, "continued", True)
+
+
+def continues(study: optuna.Study, number: int) -> bool:
+    """Whether a later trial goes on with this one already: the driver was killed in between."""
+    return any(
+        trial.user_attrs.get("candidate", {}).get("continues") == number
+        for trial in study.get_trials(deepcopy=False)
+    )
 
 
 def checkpoints_of(number: int, candidate: Mapping[str, Any]) -> str:

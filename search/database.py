@@ -38,7 +38,9 @@ from sqlalchemy import Connection
 from search.errors import StudyError
 from search.finalists import with_finals
 from search.integrity.sealing import sealed
+from search.mirror import Mirror
 from search.records import Run, Trial, run_from_json, to_json, trial_from_json
+from search.rows import all_stays
 from search.space.settings import Space
 from search.storage import (
     Place,
@@ -52,6 +54,8 @@ from search.storage import (
 )
 
 SUFFIX = "/baselines"
+RUN = "run "
+"""How the keys of runs begin."""
 
 Direction = Literal["minimize", "maximize"]
 
@@ -90,8 +94,8 @@ def open_database(folder: Path, space: Space, maximize: bool, fresh: bool = Fals
         StudyError: the folder has another study, or the database cannot be used.
     """
     place = place_of(folder, space.storage)
-    with connected(place) as (storage, backend):
-        wanted = directions(space.search.objectives, maximize)
+    with connected(place) as backend:
+        storage, wanted = Mirror(backend, RUN), directions(space.search.objectives, maximize)
         name = _name_there(folder, place, space, storage, fresh)
         claimed = claim(backend, place, name)
         search, baselines = (
@@ -131,7 +135,7 @@ def read_trials(folder: Path) -> list[Trial]:
     Raises:
         StudyError: there is no study, or it cannot be read.
     """
-    with existing_database(folder) as database:
+    with existing_database(folder) as database, all_stays():
         trials = records(database)
     return with_finals(trials)
 
@@ -144,7 +148,8 @@ def existing_database(folder: Path) -> Iterator[Database]:
         StudyError: there is no study, or it cannot be read.
     """
     place, name = found_place(folder)
-    with connected(place) as (storage, backend):
+    with connected(place) as backend:
+        storage = Mirror(backend)
         names = optuna.get_all_study_names(storage)
         found = [each for each in names if each + SUFFIX in names and name in ("", each)]
         if len(found) != 1:
@@ -241,7 +246,7 @@ def launched(number: int, candidate: Mapping[str, Any]) -> Trial:
 
 def run_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """The runs among a trial's attributes."""
-    return {key: value for key, value in attributes.items() if key.startswith("run ")}
+    return {key: value for key, value in attributes.items() if key.startswith(RUN)}
 
 
 def run_key(run: Run) -> str:
@@ -250,13 +255,23 @@ def run_key(run: Run) -> str:
     >>> run_key(Run(0.01, 0, "complete"))
     'run 0.01 0'
     """
-    return f"run {run.learning_rate!r} {run.seed}"
+    return f"{RUN}{run.learning_rate!r} {run.seed}"
 
 
 def runs_of(attributes: Mapping[str, Any]) -> tuple[Run, ...]:
     """The runs of a trial by rate and seed."""
     runs = map(run_from_json, run_attributes(attributes).values())
     return tuple(sorted(runs, key=lambda run: (run.learning_rate, run.seed)))
+
+
+def all_runs(database: Database, number: int) -> tuple[Run, ...]:
+    """The runs of a trial that has ended, which a driver does not keep in memory."""
+    study, own = database.search, record_number(number < 0, number)
+    if number < 0:
+        study = database.baselines
+    storage = database.backend or database.storage
+    trial_id = storage.get_trial_id_from_study_id_trial_number(study._study_id, own)
+    return runs_of(storage.get_trial(trial_id).user_attrs)
 
 
 def record_number(baselines: bool, number: int) -> int:
@@ -381,11 +396,3 @@ def _refuse_another(folder: Path, space: Space, storage: BaseStorage, name: str)
 def count_waiting(study: optuna.Study) -> int:
     """Trials that are enqueued and not yet launched."""
     return len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
-
-
-def continues(study: optuna.Study, number: int) -> bool:
-    """Whether a later trial goes on with this one already: the driver was killed in between."""
-    return any(
-        trial.user_attrs.get("candidate", {}).get("continues") == number
-        for trial in study.get_trials(deepcopy=False)
-    )

@@ -49,12 +49,14 @@ def drive(
     with claimed(folder):
         study = open_study(folder, space, task.maximize, fresh)
         try:
-            if study.trials and (line := altered_line(folder)):
+            if study.trials and (line := altered_line(folder, runs=False)):
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
             why = train(study, task, folder, console, address)
         finally:
             study.close()
         console.print(f"{space.name}: {why}", markup=False, highlight=False)
+        if line := altered_line(folder):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         trials, settings = read_trials(folder), settings_from_folder(folder)
         print_summary(console, trials, settings, write_report(folder, trials, settings))
 

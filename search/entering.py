@@ -6,12 +6,13 @@ Each is entered once, whatever was killed or raised in between.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import optuna
 
-from search.database import Database, candidate_attribute, launched
-from search.finalists import Entered, Entry, entries, own_seeds, placebo_name
+from search.database import Database, all_runs, candidate_attribute, launched
+from search.finalists import Entered, Entry, chosen, entries, own_seeds, placebo_name
 from search.language.expression import Expression
 from search.language.fingerprint import fingerprint
 from search.language.parser import parse
@@ -70,6 +71,10 @@ def missing_finalists(
     """The finalists that are chosen by now and were not entered yet."""
     if space.finalists is None:
         return []
+    if space.finalists.sweep:  # at the rates of their runs, which a driver does not keep
+        again = chosen(trials, space.finalists.k, maximize)
+        swept = {t.number: replace(t, runs=all_runs(database, t.number)) for t in again}
+        trials = [swept.get(trial.number, trial) for trial in trials]
     return entries(trials, space.finalists, space.seeds, entered_seeds(database), maximize)
 
 

@@ -16,9 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.records import Trial
-
-TOLD = ("complete", "pruned", "diverged", "failed")
-"""States that get a line of their own where there is no terminal."""
+from search.tally import TOLD, Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,36 +69,30 @@ class Standing:
 
 def standing(trials: Iterable[Trial], goal: Goal) -> Standing:
     """Count and compare trials."""
-    trials = list(trials)
-    ended = [t for t in trials if t.state in TOLD]
-    search = [t for t in ended if t.origin == "search"]
-    baselines = [t for t in ended if t.origin == "baseline"]
+    return standing_of(Tally(goal.maximize, trials), goal)
+
+
+def standing_of(tally: Tally, goal: Goal) -> Standing:
+    """Where a search stands whose trials are counted already."""
     return Standing(
-        trained=len(search),
-        baselines=len(baselines),
-        running=sum(t.state == "running" for t in trials),
-        states=Counter(t.state for t in trials if t.origin == "search"),
-        best=best_of(search, goal.maximize),
-        best_baseline=best_of(baselines, goal.maximize),
-        finalists=len({(t.of, t.task, bool(t.rates)) for t in ended if t.origin == "finalist"}),
-        placebos=sum(t.origin == "placebo" for t in ended),
-        remaining=_remaining(ended, goal),
+        trained=tally.count("search"),
+        baselines=tally.count("baseline"),
+        running=len(tally.running),
+        states=tally.of("search"),
+        best=tally.best.get("search"),
+        best_baseline=tally.best.get("baseline"),
+        finalists=len(tally.finals),
+        placebos=tally.count("placebo"),
+        remaining=_remaining(tally, goal),
     )
 
 
-def best_of(trials: Iterable[Trial], maximize: bool) -> Trial | None:
-    """The complete trial with the best score; the earliest of equals."""
-    scored = [(t.score, t) for t in trials if t.state == "complete" and t.score is not None]
-    sign = -1 if maximize else 1
-    return min(scored, key=lambda pair: (sign * pair[0], pair[1].number), default=(0, None))[1]
-
-
-def _remaining(ended: list[Trial], goal: Goal) -> float | None:
-    took = [trial.seconds for trial in ended if trial.seconds > 0]
-    if not took:
+def _remaining(tally: Tally, goal: Goal) -> float | None:
+    trials, seconds = tally.took
+    if not trials:
         return None
-    left = max(0, goal.trials - len(ended))
-    return math.ceil(left / goal.concurrent) * sum(took) / len(took)
+    left = max(0, goal.trials - tally.ended)
+    return math.ceil(left / goal.concurrent) * seconds / trials
 
 
 def duration(seconds: float | None) -> str:

@@ -56,6 +56,10 @@ class Proposals:
         self.unseen: Iterator[dict[str, Any]] | None = None
         self.searched = ""
         """Why no more candidates will come; empty while some may."""
+        self.enough = False
+        """Whether the candidates that train now use up the budget, if none of them is refused."""
+        self.early = False
+        """Whether the baselines' finalists were entered while the last candidates train."""
         self.ended = ""
         """Why nothing more will come; empty while something may."""
         self._given_up: list[Trial] = []
@@ -69,7 +73,7 @@ class Proposals:
         if launch is None and (ended := self.study.give_up()):
             self._given_up += ended
             return self.next()
-        return self._next_finalist() if self.searched else launch
+        return self._next_finalist() if launch is None else launch
 
     def given_up(self) -> list[Trial]:
         """Those that nobody promoted, since the last time that this was asked."""
@@ -77,22 +81,27 @@ class Proposals:
         return found
 
     def _next_finalist(self) -> Launch | None:
-        """Finalists are chosen once no score is missing; and the end is once no worker is left
-        that may die, and whose trial would have to go on."""
-        if self.study.running():
+        """Candidates are chosen once no score is missing, so that baselines, which all are
+        finalists, fill the slots until then; and the end is once no worker is left that may die,
+        and whose trial would have to go on."""
+        over = bool(self.searched) and not self.study.running()
+        soon = self.enough or bool(self.searched)
+        if not over and (self.early or not soon or self.study.running("baseline")):
             return None
-        if self.space.finalists is not None and self.study.enter_finalists():
+        self.early = True
+        if self.space.finalists is not None and self.study.enter_finalists(candidates=over):
             return self.study.next_waiting()
-        self.ended = self.searched
+        self.ended = self.searched if over else self.ended
         return None
 
     def _next_candidate(self) -> Launch | None:
         budget, busy = self.space.search.trials, len(self.study.running("search"))
         if self.space.grammar is None or self.study.trained() >= budget:
             done = f"all {budget} trials are done" if self.space.grammar else "all are done"
-            self.searched = done
+            self.searched, self.enough = done, True
             return None
-        if self.study.trained() + busy >= budget:
+        self.enough = self.study.trained() + busy >= budget
+        if self.enough:
             return None
         until, waiting_workers = time.monotonic() + self.seconds, bool(self.study.active())
         while not self.searched and (not waiting_workers or time.monotonic() < until):

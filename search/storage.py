@@ -20,7 +20,7 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import OptunaError
-from optuna.storages import BaseStorage, RDBStorage, get_storage
+from optuna.storages import RDBStorage
 from sqlalchemy import URL, Connection, event, make_url, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
@@ -194,16 +194,16 @@ def expanded(written: str, environment: Mapping[str, str]) -> URL:
 
 
 @contextmanager
-def connected(place: Place) -> Iterator[tuple[BaseStorage, RDBStorage]]:
-    """The storage, with its cache, and what is under that; let go of after an error in it.
+def connected(place: Place) -> Iterator[RDBStorage]:
+    """The storage; let go of after an error in it.
 
     Raises:
         StudyError: what the database refuses.
     """
     with reading(place):
-        storage, backend = _connect(place)
+        backend = _connect(place)
         try:
-            yield storage, backend
+            yield backend
         except BaseException:
             disconnect(backend)
             raise
@@ -215,7 +215,7 @@ def disconnect(backend: RDBStorage) -> None:
     backend.engine.dispose()
 
 
-def _connect(place: Place) -> tuple[BaseStorage, RDBStorage]:
+def _connect(place: Place) -> RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     url = place.url
     lite = url.get_backend_name() == "sqlite"
@@ -230,7 +230,7 @@ def _connect(place: Place) -> tuple[BaseStorage, RDBStorage]:
         # 87. (A power cut may lose the last second, and never what was written before it.)
         event.listen(backend.engine, "connect", _use_write_ahead_log)
         backend.engine.dispose()
-    return get_storage(backend), backend
+    return backend
 
 
 def _use_write_ahead_log(connection: Any, _record: object) -> None:

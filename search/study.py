@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -42,21 +42,21 @@ from search.failures import Failures
 from search.finalists import Entry
 from search.integrity.sealing import sealed
 from search.ladder import Ladder, is_paused, promoted_to, taken_up
-from search.launches import Launch, Proposal, ended_as, first_of_each, launch_of, proposed
+from search.launches import Launch, Proposal, ended_as, launch_of, proposed
+from search.mirror import write_attributes
 from search.records import Origin, Point, Run, Trial, to_json, unfinished
+from search.rows import all_stays
 from search.space.settings import Space
 from search.storage import Place, reading, storage_errors
+from search.tally import Tally
 
 __all__ = ["Launch", "Proposal", "Study", "open_study", "read_trials"]
-
-TRAINED = ("complete", "pruned", "diverged", "failed")
-"""States that count against the budget."""
 
 
 class Study:
     """An open study: what is known of its trials, and what is told about them.
 
-    `trials` mirrors the storage, by number; only the methods below change either.
+    `tally` has its trials; only the methods below change those or the storage.
     """
 
     def __init__(self, space: Space, database: Database, maximize: bool, log: Decide = unlogged):
@@ -71,13 +71,18 @@ class Study:
         enter_baselines(space, database)
         enter_placebos(space, database)
         self._waiting = {kind: count_waiting(study) for kind, study in database.studies}
-        self.trials = {trial.number: trial for trial in records(database)}
+        self.tally = Tally(maximize, records(database))
         self.ladder = Ladder(space.search.promotion, maximize, database)
         for number in self.ladder.waiting:
             self._asked[number], self._curves[number] = taken_up(database, number)
         log("resumed" if self.trials else "opened", study=self.name, trials=len(self.trials))
 
     # --- what is known ---------------------------------------------------------------------------
+
+    @property
+    def trials(self) -> dict[int, Trial]:
+        """By number; of those that have ended, without their runs, which the database has."""
+        return self.tally.trials
 
     @property
     def name(self) -> str:
@@ -100,23 +105,17 @@ class Study:
 
     def counts(self) -> Counter[str]:
         """Trials of the search by state; baselines are not counted."""
-        return Counter(t.state for t in self.trials.values() if t.origin == "search")
+        return self.tally.of("search")
 
     def trained(self) -> int:
         """Candidates of the search that were trained: what the budget counts."""
-        counts = self.counts()
         held = sum(self.trials[number].origin == "search" for number in self._failures.held)
-        return held + sum(counts[state] for state in TRAINED)
+        return held + self.tally.count("search")
 
     def running(self, origin: Origin | None = None) -> list[Trial]:
         """Trials that have not ended."""
-        return [
-            trial
-            for trial in self.trials.values()
-            if trial.state == "running"
-            and trial.number not in self._failures.held
-            and origin in (None, trial.origin)
-        ]
+        held, found = self._failures.held, self.tally.running.values()
+        return [t for t in found if t.number not in held and origin in (None, t.origin)]
 
     def active(self) -> list[Trial]:
         """Those that a worker has, or will have without a word from anybody."""
@@ -145,7 +144,7 @@ class Study:
 
     def seen(self) -> dict[str, int]:
         """The first trial of every function that was ever launched or refused, by fingerprint."""
-        return first_of_each(self.trials.values())
+        return self.tally.firsts
 
     # --- what comes next -------------------------------------------------------------------------
 
@@ -177,11 +176,12 @@ class Study:
         return None
 
     def _launch(self, number: int, asked: optuna.Trial, kept: Mapping[str, Any]) -> Launch:
-        runs = runs_of(asked.user_attrs)
+        attributes = self._database.storage.get_trial(asked._trial_id).user_attrs
         self._asked[number] = asked
-        trial = self.trials[number] = replace(launched(number, kept), runs=runs)
-        self.ladder.remember(number, asked.user_attrs)
-        return launch_of(trial, kept, checkpoints_of(number, kept), promoted_to(asked.user_attrs))
+        trial = replace(launched(number, kept), runs=runs_of(attributes))
+        self.tally.put(trial)
+        self.ladder.remember(number, attributes)
+        return launch_of(trial, kept, checkpoints_of(number, kept), promoted_to(attributes))
 
     def promote(self) -> Launch | None:
         """A candidate that waited at a rung and goes on."""
@@ -246,10 +246,16 @@ class Study:
 
     def add_run(self, number: int, run: Run) -> None:
         """Write a run that ended."""
-        self._asked[number].set_user_attr(run_key(run), sealed(to_json(run)))
+        self.add_runs(number, [run])
+
+    def add_runs(self, number: int, runs: Sequence[Run]) -> None:
+        """Write runs that ended, all or none of them."""
+        attributes = {run_key(run): sealed(to_json(run)) for run in runs}
+        write_attributes(self._database.storage, self._asked[number]._trial_id, attributes)
         trial = self.trials[number]
-        self.trials[number] = replace(trial, runs=(*trial.runs, run))
-        self.log("run", trial=number, **run_summary(run))
+        self.tally.put(replace(trial, runs=(*trial.runs, *runs)))
+        for run in runs:
+            self.log("run", trial=number, **run_summary(run))
 
     def add_epoch(
         self, number: int, epoch: int, value: float, points: Mapping[tuple[float, int], Point]
@@ -281,8 +287,8 @@ class Study:
         """A trial ends after `epoch`, stopped by a scheduler if no other reason is given: its
         unfinished runs are kept as pruned."""
         reason = reason or f"stopped by {self.space.search.stopping} after epoch {epoch}"
-        for run in unfinished(self._curves.get(number, {}), self.trials[number].runs, reason):
-            self.add_run(number, run)
+        known = self.trials[number].runs
+        self.add_runs(number, unfinished(self._curves.get(number, {}), known, reason))
         return self._end(number, state="pruned", reason=reason, seconds=seconds)
 
     def finish(self, number: int, **outcome: Any) -> Trial:
@@ -294,9 +300,9 @@ class Study:
         Raises:
             StudyError: that many trials failed alike, and none worked.
         """
-        if outcome["state"] != "failed" or self._anything_worked():
+        if outcome["state"] != "failed" or self.tally.anything_worked():
             trial = self._end(number, **outcome)
-            if self._anything_worked():
+            if self.tally.anything_worked():
                 self.accept_failures()
             return trial
         self._failures.hold(self.space.name, number, outcome)
@@ -307,16 +313,13 @@ class Study:
         for number, outcome in self._failures.taken():
             self._end(number, **outcome)
 
-    def _anything_worked(self) -> bool:
-        return any(t.state in ("complete", "pruned", "diverged") for t in self.trials.values())
-
     def _end(self, number: int, **outcome: Any) -> Trial:
         trial = ended_as(self.trials, number, outcome, self.space.search.objectives)
         asked = self._asked.pop(number)
         # The record first: told without it, a trial would be finished and empty.
         asked.set_user_attr("record", record_attribute(trial))
         self._tell(trial, asked.number)
-        self.trials[number] = trial
+        self.tally.put(replace(trial, runs=()))
         self._curves.pop(number, None)
         self.log("ended", trial=number, **trial_summary(trial))
         return trial
@@ -335,7 +338,8 @@ class Study:
         if next_attempt(frozen.user_attrs, cause) is None:
             return self.finish(number, state="failed", reason=told)
         release(self._database, self.space.search.objectives, number < 0, frozen, cause)
-        del self._asked[number], self.trials[number]
+        del self._asked[number]
+        self.tally.drop(number)
         self.ladder.forget(number)
         self._curves.pop(number, None)
         self._waiting[number < 0] += 1
@@ -359,13 +363,19 @@ class Study:
                         release(self._database, objectives, baselines, frozen, cause)
         self._asked.clear()
 
-    def enter_finalists(self) -> int:
-        """Let the finalists wait that are chosen by now and not in the study yet; how many."""
-        missing = self._missing_finalists()
+    def enter_finalists(self, candidates: bool = True) -> int:
+        """Let the finalists wait that are chosen by now and not in the study yet; how many. The
+        longest come first, as the last ones keep other slots empty.
+
+        candidates: whether they are chosen already; baselines and placebos are all taken.
+        """
+        wanted = (e for e in self._missing_finalists() if candidates or e.trial.origin != "search")
+        missing = sorted(wanted, key=lambda entry: -entry.trial.seconds)
         for entry in missing:
             enter_finalist(entry, self._database)
         self._waiting[True] += len(missing)
-        self.log("finalists", of=sorted({entry.trial.number for entry in missing}))
+        if missing:
+            self.log("finalists", of=sorted({entry.trial.number for entry in missing}))
         return len(missing)
 
     def _missing_finalists(self) -> list[Entry]:
@@ -389,5 +399,5 @@ def open_study(folder: Path, space: Space, maximize: bool, fresh: bool = False) 
         StudyError: the folder has another study, or its database cannot be used.
     """
     database = open_database(folder, space, maximize, fresh)
-    with reading(database.place):
+    with reading(database.place), all_stays():
         return Study(space, database, maximize, Log(folder / LOG))

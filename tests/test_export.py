@@ -171,7 +171,7 @@ def test_the_self_test_holds(formula: str, tmp_path: Path):
     [
         ("t1 = x * t0", "t1 = x * t0 * 1.0000001", "float64 f at the points"),
         ("t4 = dy * t3", "t4 = dy * t0", "float64 gradients: x"),
-        ("else torch.float32)", "else dtype)", "f at 65,536 bfloat16"),
+        ("else torch.float32\n", "else dtype\n", "f at 65,536 bfloat16"),
         ("t1 = x * t0", "t1 = torch.nan_to_num(x * t0)", "float64 f at the points"),
         ("t4 = dy * t3", "t4 = torch.nan_to_num(dy) * t3", "NaN in x and in dy"),
     ],

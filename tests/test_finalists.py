@@ -183,6 +183,31 @@ def test_a_killed_finalist_goes_on_with_its_runs(tmp_path: Path):
     assert seeds == [[2, 3, 4]] * 3
 
 
+def test_baselines_fill_the_slots_while_the_last_candidate_trains(tmp_path: Path):
+    study = opened(small(tmp_path))
+    proposals = Proposals(study, None, PATIENT)
+    for _ in range(2):
+        launch = proposals.next()
+        assert launch is not None and launch.origin == "baseline"
+        trained(study, launch)
+    candidates = [proposals.next(), proposals.next()]
+    assert candidates[0] and candidates[1]
+    trained(study, candidates[0])
+    early = [proposals.next(), proposals.next()]
+    assert early[0] and early[1] and proposals.next() is None and not proposals.ended
+    baselines = {t.number for t in study.trials.values() if t.origin == "baseline"}
+    assert {study.trials[x.number].of for x in early if x} == baselines
+    trained(study, early[0])
+    trained(study, candidates[1])
+    assert proposals.next() is None and not proposals.ended  # the other still runs
+    trained(study, early[1])
+    last = proposals.next()
+    assert last is not None and study.trials[last.number].of not in baselines
+    trained(study, last)
+    assert proposals.next() is None and proposals.ended
+    assert opened(small(tmp_path)).is_complete()
+
+
 def test_placebos_are_candidates_that_only_the_duplicate_check_lets_pass(tmp_path: Path):
     study = opened(small(tmp_path, "placebos=2"))
     launches = searched(study)

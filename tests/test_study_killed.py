@@ -68,7 +68,7 @@ def test_a_trial_recorded_but_not_told_is_told_as_recorded(make_space: MakeSpace
     study = opened(space)
     frozen = optunas(study)[launch.number]
     assert (frozen.state, frozen.value) == (TrialState.COMPLETE, 0.9)
-    assert study.next_waiting() is None and study.trials[launch.number] == trial
+    assert study.next_waiting() is None and trial in reread(study)
 
 
 def test_killed_between_asking_and_launching_nothing_is_left(make_space: MakeSpace):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import accumulate
 from pathlib import Path
 from textwrap import dedent
 
@@ -10,6 +11,7 @@ import optuna
 import pytest
 from rich.console import Console
 
+from search.decisions import read_log
 from search.errors import SearchError
 from search.plan import concurrency
 from search.progress import Display, Goal, PlainDisplay
@@ -130,6 +132,10 @@ def test_a_search_trains_every_trial_in_processes_that_are_used_again(tmp_path: 
         assert trial.cost and trial.seconds and trial.environment["threads"] == 1
     # The driver loads the task twice (here), each worker once: its process is used again.
     assert len(set(log(tmp_path, "load"))) <= 2
+    # One more than there are slots is under way: it was proposed while the others trained.
+    told = read_log(tmp_path / "results")
+    launched = accumulate({"launched": 1, "ended": -1}.get(each["what"], 0) for each in told)
+    assert max(launched) == 2 + 1
     assert len(lines.text().splitlines()) == 8
     assert "6/6  " in lines.text() and "baseline 2/2" in lines.text()
 
@@ -165,7 +171,7 @@ def test_a_task_that_cannot_work_ends_the_search_and_uses_up_nothing(tmp_path: P
     }
     for load, told in broken.items():
         with pytest.raises(SearchError, match=told) as caught:
-            search(space(tmp_path, load=load))
+            search(space(tmp_path, "search.trials=2", load=load))
         assert len(caught.value.problems) == 1
         assert read_trials(tmp_path / "results") == []
     study, _ = search(space(tmp_path, "search.trials=2"))  # mended

@@ -2,7 +2,8 @@
 
 The space's own sampler proposes, the gate judges, the study writes every run and every end into its
 database; the runs themselves are made up, one epoch's point for every epoch of the recipe. So the
-seconds here are what a search spends beside its workers, and they grow with its trials.
+seconds here are what a search spends beside its workers, and they grow with its trials. What is
+behind a stage was not searched but filled in (`search.benchmarks.filling`).
 """
 
 from __future__ import annotations
@@ -14,19 +15,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from hashlib import blake2b
-from itertools import product
+from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from search.benchmarks.filling import fill, made_up_runs, outcome
+from search.environment import environment
 from search.errors import SearchError
 from search.figures.report import write_report
 from search.figures.settings import settings_from_folder
 from search.language.expression import Expression
+from search.language.parser import parse
 from search.proposals import Proposals
 from search.protocol import gate_before_training
-from search.records import Point, Run
 from search.results import driver_recorded
 from search.space.settings import Space
 from search.space.space import load_space
@@ -36,8 +38,7 @@ from search.tasks.task import Task, recipe_with
 from search.training.from_space import task_of
 
 WINDOW = 20
-"""Trials at the end of each stage whose seconds are measured, gate included (fewer where the stage
-before is nearer)."""
+"""Trials at the end of each stage whose seconds are measured, gate included."""
 MEBIBYTE = 2**20
 
 
@@ -52,8 +53,12 @@ class Stage:
     """Of those seconds."""
     told: float
     """Seconds to write a trial: its runs, its end."""
+    known: float
+    """Functions that were known already, or refused by a gate, for every one that was not."""
+    resume: float
+    """Seconds to open the study again and propose the next candidate, beside Ray's start."""
     memory: float
-    """Most resident MiB so far, torch among them."""
+    """Most resident MiB so far, torch among them; of a process that also filled the study."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +71,10 @@ class Growth:
     stages: tuple[Stage, ...]
     database: float
     """MiB."""
-    resume: float
-    """Seconds to open the study again and propose the next candidate; Ray's start comes on top."""
     report: float
     """Seconds to read all trials and write the report."""
+    memory: float
+    """Most resident MiB of it all."""
 
     @property
     def rate(self) -> float:
@@ -87,9 +92,10 @@ def measure(
         SearchError: the space proposes nothing, or has no more candidates than that.
     """
     wanted = sorted(stages)
-    if not wanted or wanted[0] < WINDOW:
-        raise SearchError(f"--trials: expected numbers from {WINDOW}, got {list(stages)}")
-    space = load_space(path, [*overrides, f"search.trials={wanted[-1]}", "finalists=null"])
+    if not wanted or any(b - a < WINDOW for a, b in pairwise([0, *wanted])):
+        told = f"--trials: expected numbers from {WINDOW}, as far apart, got {list(stages)}"
+        raise SearchError(told)
+    space = load_space(path, [*overrides, f"search.trials={2 * wanted[-1]}", "finalists=null"])
     if space.grammar is None:
         raise SearchError(f"{path}: has no activation to search; expected a grammar")
     with tempfile.TemporaryDirectory() as folder:
@@ -99,44 +105,60 @@ def measure(
 def _grown(
     space: Space, task: Task, wanted: Sequence[int], folder: Path, tell: Callable[[str], None]
 ) -> Growth:
-    study = open_study(folder, space, task.maximize)
     epochs = recipe_with(task.recipe, space.recipe).epochs
+    begun = open_study(folder, space, task.maximize)  # with its baselines
     tell(HEADS)
-    found: list[Stage] = []
-    with driver_recorded(folder, space, task, study.name):
+    found, trained = list[Stage](), 0
+    with driver_recorded(folder, space, task, begun.name):
+        begun.close()
         for count in wanted:
-            _fill(study, count - WINDOW, epochs)
-            found.append(_measured(study, count, epochs))
+            fill(folder, space, task.maximize, count - WINDOW - trained, epochs)
+            found.append(_measured(folder, space, task, epochs))
+            trained = count
             tell(_line(found[-1]))
-    study.close()
     return Growth(
         sampler=space.search.sampler,
         runs=len(space.learning_rate.grid) * len(space.seeds),
         stages=tuple(found),
         database=(folder / DATABASE).stat().st_size / MEBIBYTE,
-        resume=_seconds(lambda: _resumed(folder, space, task)),
         report=_seconds(lambda: _reported(folder)),
+        memory=_memory(),
     )
 
 
-def _fill(study: Study, count: int, epochs: int) -> None:
-    """Without the gate: its 50 ms do not depend on the study."""
-    proposals = Proposals(study, None, seconds=float("inf"))
-    while study.trained() < count:
-        _told(study, _next(proposals), epochs)
-
-
-def _measured(study: Study, count: int, epochs: int) -> Stage:
+def _measured(folder: Path, space: Space, task: Task, epochs: int) -> Stage:
+    """Go on with a study, as a driver does."""
+    began = time.perf_counter()
+    study = open_study(folder, space, task.maximize)
+    while (waiting := study.next_waiting()) is not None:
+        _told(study, waiting, epochs)
     proposals = Proposals(study, _gate, seconds=float("inf"))
+    before, trained = study.existing(), study.trained()
+    launches = [_next(proposals)]
+    resume = time.perf_counter() - began
     asked, told = list[float](), list[float]()
-    while study.trained() < count:
-        began = time.perf_counter()
-        launch = _next(proposals)
-        asked.append(time.perf_counter() - began)
-        told.append(_seconds(lambda launch=launch: _told(study, launch, epochs)))
+    while True:
+        told.append(_seconds(lambda: _told(study, launches[-1], epochs)))
+        if len(launches) == WINDOW:
+            break
+        asked.append(_seconds(lambda: launches.append(_next(proposals))))
+    known = study.existing() - before - len(launches)
+    study.close()
+    return Stage(
+        trials=trained + WINDOW,
+        proposal=statistics.median(asked),
+        longest=max(asked),
+        told=statistics.median(told),
+        known=known / len(launches),
+        resume=resume,
+        memory=_memory(),
+    )
+
+
+def _memory() -> float:
+    """Most resident MiB of this process so far."""
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    memory /= MEBIBYTE if sys.platform == "darwin" else 1024  # Linux counts in KiB
-    return Stage(count, statistics.median(asked), max(asked), statistics.median(told), memory)
+    return memory / (MEBIBYTE if sys.platform == "darwin" else 1024)  # Linux counts in KiB
 
 
 def _gate(expression: Expression) -> Any:
@@ -151,30 +173,11 @@ def _next(proposals: Proposals) -> Launch:
 
 
 def _told(study: Study, launch: Launch, epochs: int) -> None:
-    rates, height = study.space.learning_rate, _unit(launch.expression)
+    """As a worker of one program tells it: all runs together."""
+    expression = parse(launch.expression)
     study.begin(launch.number)
-    for rate, seed in product(rates.grid, study.space.seeds):
-        score = 0.8 + 0.1 * height + 0.05 * _unit(f"{launch.expression} {rate} {seed}")
-        curve = tuple(Point(8 * e, 0.5, 0.5, score * e / epochs) for e in range(1, epochs + 1))
-        study.add_run(
-            launch.number,
-            Run(rate, seed, "complete", "", score, 0.5, None, curve, 8 * epochs, 0.1),
-        )
-    study.finish(
-        launch.number, state="complete", score=0.8 + 0.1 * height, best_rate=rates.default, cost=1.2
-    )
-
-
-def _unit(text: str) -> float:
-    """A number in [0, 1) that depends on the text alone."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=6).digest(), "big") / 2**48
-
-
-def _resumed(folder: Path, space: Space, task: Task) -> None:
-    more = replace(space, search=replace(space.search, trials=space.search.trials + 1))
-    study = open_study(folder, more, task.maximize)
-    _next(Proposals(study, _gate, seconds=float("inf")))
-    study.close()
+    study.add_runs(launch.number, made_up_runs(study.space, expression, epochs))
+    study.finish(launch.number, **outcome(study.space, expression))
 
 
 def _reported(folder: Path) -> None:
@@ -187,13 +190,16 @@ def _seconds(act: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-HEADS = f"{'trials':>7} {'proposal s':>11} {'longest s':>10} {'told s':>8} {'memory MiB':>11}"
+HEADS = (
+    f"{'trials':>7} {'proposal s':>11} {'longest s':>10} {'known':>6} {'told s':>8}"
+    f" {'resume s':>9} {'memory MiB':>11}"
+)
 
 
 def _line(stage: Stage) -> str:
     return (
-        f"{stage.trials:>7} {stage.proposal:>11.3f} {stage.longest:>10.3f} {stage.told:>8.3f}"
-        f" {stage.memory:>11.0f}"
+        f"{stage.trials:>7} {stage.proposal:>11.3f} {stage.longest:>10.3f} {stage.known:>6.2f}"
+        f" {stage.told:>8.3f} {stage.resume:>9.2f} {stage.memory:>11.0f}"
     )
 
 
@@ -201,12 +207,12 @@ def conclusion(growth: Growth) -> list[str]:
     """What the table does not say."""
     return [
         f"sampler {growth.sampler}, {growth.runs} runs a trial, database {growth.database:.0f} MiB",
-        f"resumed and the next candidate proposed in {growth.resume:.1f} s, beside Ray's start",
-        f"report written in {growth.report:.1f} s",
+        f"report written in {growth.report:.1f} s; {growth.memory:.0f} MiB after it",
         f"at the end the driver sustains {growth.rate:.1f} trials a second",
     ]
 
 
 def as_json(growth: Growth) -> str:
-    """All of it."""
-    return json.dumps(asdict(growth) | {"trials_per_second": growth.rate}, indent=1)
+    """All of it, with what it was measured on."""
+    found = asdict(growth) | {"trials_per_second": growth.rate}
+    return json.dumps(found | environment(), indent=1)

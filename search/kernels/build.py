@@ -42,6 +42,7 @@ def load_source(source: str, kind: str = "torch") -> ModuleType:
     if spec is None or spec.loader is None:
         raise KernelError(f"{path}: cannot be imported")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # torch 2.11's compiler imports what it traces by its name
     spec.loader.exec_module(module)
     return module
 

@@ -51,6 +51,8 @@ class Formula:
     expression: Expression
     kernel: str
     """One of KERNELS."""
+    text: str
+    """The expression's, for graphs: a compiler need not trace how it is written."""
     reference: Rendering
     """The torch rendering: any dtype, any device, differentiable again."""
     _chosen: dict[tuple[str, torch.dtype], Rendering] = field(default_factory=dict, repr=False)
@@ -97,7 +99,8 @@ def load_formula(expression: Expression, kernel: str = "torch") -> Formula:
         raise KernelError(f"kernel: unknown '{kernel}'{near_miss(kernel, KERNELS)}")
     if kernel == "c" and find_compiler() is None:
         raise KernelError("kernel 'c': expected gcc or clang, found neither; 'auto' needs none")
-    return Formula(expression, kernel, load_torch(lower(expression), str(expression)))
+    text = str(expression)
+    return Formula(expression, kernel, text, load_torch(lower(expression), text))
 
 
 def compile_batch(expressions: Iterable[Expression], dtype: torch.dtype = torch.float32) -> int:

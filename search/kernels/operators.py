@@ -34,7 +34,7 @@ def apply_formula(
     """f(x[, u]; parameters) with the shape and dtype of x (see `Rendering`)."""
     if formula.kernel in _OPAQUE and torch.compiler.is_compiling():
         tensors = [*inputs, *parameters]
-        return activation(tensors, str(formula.expression), formula.kernel, channel_dim)
+        return activation(tensors, formula.text, formula.kernel, channel_dim)
     if formula.kernel == "composed":
         return formula.reference.forward((*inputs, *parameters), channel_dim)
     # Under torch.func a Function must keep its forward apart from its context; eager mode pays

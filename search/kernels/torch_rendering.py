@@ -23,7 +23,7 @@ class TorchRendering:
     def forward(self, tensors: Sequence[Tensor], channel_dim: int) -> Tensor:
         x = tensors[0]
         y = self.program_forward(*_widen(tensors, x.dtype), **_dimensions(x, channel_dim))
-        return (y if y.shape == x.shape else y.expand(x.shape)).to(x.dtype)
+        return _in(y if y.shape == x.shape else y.expand(x.shape), x.dtype)
 
     def backward(
         self, dy: Tensor, tensors: Sequence[Tensor], channel_dim: int, needed: Sequence[bool]
@@ -32,7 +32,7 @@ class TorchRendering:
         wide = _widen((dy, *tensors), x.dtype)
         gradients = self.program_backward(*wide, **_dimensions(x, channel_dim))
         return [
-            (g if g.shape == t.shape else _fit(g, t)).to(t.dtype) if wanted else None
+            _in(g if g.shape == t.shape else _fit(g, t), t.dtype) if wanted else None
             for g, t, wanted in zip(gradients, tensors, needed, strict=True)
         ]
 
@@ -54,7 +54,13 @@ def _dimensions(x: Tensor, channel_dim: int) -> dict[str, tuple[int, ...]]:
 
 def _widen(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     wide = torch.float64 if dtype == torch.float64 else torch.float32
-    return [t if t.dtype == wide else t.to(wide) for t in tensors]
+    return [_in(t, wide) for t in tensors]
+
+
+def _in(t: Tensor, dtype: torch.dtype) -> Tensor:
+    """In a dtype. Never `to` the one that it has: traced by torch 2.11 as what an autograd Function
+    returns, that cuts the gradient off, which is zero then."""
+    return t if t.dtype == dtype else t.to(dtype)
 
 
 def _fit(gradient: Tensor, like: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from search.ladder import rung_attributes
 from search.launches import first_of_each
 from search.merging.joining import Joined, Joining
 from search.merging.sources import TRAINED, Source
+from search.mirror import Mirror
 from search.records import to_json
 from search.results import write_whole
 from search.storage import DATABASE, Place, connected, disconnect
@@ -36,8 +37,8 @@ def write_study(
     draft: Path, definition: dict[str, Any], sources: Sequence[Source], found: Joining
 ) -> None:
     place = Place(draft / DATABASE)
-    with connected(place) as (storage, backend):
-        name = definition_name(definition)
+    with connected(place) as backend:
+        name, storage = definition_name(definition), Mirror(backend)
         studies = [
             optuna.create_study(storage=storage, study_name=each, directions=sources[0].directions)
             for each in (name, name + SUFFIX)

@@ -37,6 +37,7 @@ def train_candidate(
     on_epoch: OnEpoch | None = None,
     say: Callable[[str], None] = lambda line: None,
     on_rung: OnRung = lambda epoch, value: None,
+    on_all: Callable[[], None] = lambda: None,
     shards: Shards = ALONE,
 ) -> Outcome:
     """Train one candidate over its whole sweep.
@@ -46,6 +47,7 @@ def train_candidate(
         on_epoch: called after every epoch but a run's last, with `training.in_step` only.
         say: called with a line when a checkpoint is of no use.
         on_rung: called when it reaches a rung, after `on_epoch`.
+        on_all: called after `on_run` was for all runs that ended together.
         shards: this process's part; the others are called with the same training and job.
 
     Raises:
@@ -59,7 +61,7 @@ def train_candidate(
     training = training_for(training, job)
     prepared = replace(prepare(training), shards=shards)
     try:
-        work = _taken_up(prepared, training, job, say)
+        work = replace(_taken_up(prepared, training, job, say), on_all=on_all)
         if job.again:
             outcome = train_again(work, on_run)
         else:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from search.tasks.task import Splits, Task
+from search.training.optimizers import without_compiler
 
 MOST_TARGETS = 10_000
 """Samples of a part that are looked at."""
@@ -23,6 +24,7 @@ def constant_loss(task: Task, splits: Splits) -> float:
         part.targets[:MOST_TARGETS].cpu() for part in (splits.train, splits.validation)
     )
     constant = _start(fitted, splits.outputs).requires_grad_()
+    without_compiler()
     optimizer = torch.optim.LBFGS([constant], line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:

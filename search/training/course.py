@@ -26,10 +26,11 @@ class Course:
         *,
         finished: Sequence[Run] = (),
         on_run: Callable[[Run], None] = lambda run: None,
+        on_all: Callable[[], None] = lambda: None,
         on_epoch: OnEpoch | None = None,
         epochs: int = 0,
     ):
-        self.grid, self.on_run, self.on_epoch = grid, on_run, on_epoch
+        self.grid, self.on_run, self.on_all, self.on_epoch = grid, on_run, on_all, on_epoch
         self.rungs = rungs_of(grid.halving, epochs, len(grid.rates))
         self.runs: list[Run] = []
         """Of the rounds that have ended, in order."""
@@ -74,6 +75,8 @@ class Course:
         for run in brought.ended:
             self._ended[run.learning_rate, run.seed] = run
             self.on_run(run)
+        if brought.ended:
+            self.on_all()
         if not self.in_step or not brought.points:
             return {}
         epoch, ended = self._epoch, self._ended

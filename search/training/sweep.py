@@ -36,6 +36,7 @@ def sweep(
     *,
     finished: Sequence[Run] = (),
     on_run: Callable[[Run], None] = lambda run: None,
+    on_all: Callable[[], None] = lambda: None,
     on_epoch: OnEpoch | None = None,
     together: Together | None = None,
     epochs: int = 0,
@@ -46,13 +47,15 @@ def sweep(
         start: begins one run.
         finished: runs of this candidate that need not be repeated (an earlier driver was killed).
         on_run: called with every run as soon as it has ended.
+        on_all: called after it was for all runs that ended together.
         on_epoch: given, the runs of the grid advance together, an epoch at a time, and it is
             called after every epoch; what it raises ends the sweep. All models of the grid are in
             memory at once. Rates that extend the grid come later and are not told.
         together: trains several runs, in place of `start`.
         epochs: of a run, with `grid.halving`, for which the runs advance together too.
     """
-    course = Course(grid, finished=finished, on_run=on_run, on_epoch=on_epoch, epochs=epochs)
+    heard: dict[str, Any] = {"on_run": on_run, "on_all": on_all, "on_epoch": on_epoch}
+    course = Course(grid, finished=finished, epochs=epochs, **heard)
     while (keys := course.next_round()) is not None:
         if together is not None:
             stream = together(keys)

@@ -30,6 +30,8 @@ class Work:
     """Trainable numbers in the model's activations."""
     say: Callable[[str], None]
     """Called with a line when a checkpoint is of no use."""
+    on_all: Callable[[], None] = lambda: None
+    """Called when all runs that ended together have been told."""
     told: dict[str, Any] = field(default_factory=dict)
     """What the outcome's environment is to remember; grows on the way."""
 
@@ -61,6 +63,7 @@ class Work:
             together=self._together(kept),
             finished=self.job.finished,
             on_run=on_run,
+            on_all=self.on_all,
             on_epoch=on_epoch,
             epochs=self.prepared.epochs,
         )

@@ -16,7 +16,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from search.errors import SearchError, StudyError, TaskError
-from search.progress import Display, Goal, standing
+from search.progress import Display, Goal, standing_of
 from search.proposals import Proposals
 from search.records import Point, Trial, run_from_json, to_json
 from search.stopping import Stopped
@@ -26,6 +26,11 @@ from search.training.job import Outcome, Training
 from search.tuner.deaths import Silence, death, patience
 from search.tuner.pausing import Pausing
 
+AHEAD = 0.01
+"""The share of the slots' time from which a candidate is proposed ahead. It would be spent waiting
+for a proposal; but what is proposed ahead knows one result less."""
+SOON = 1.0
+"""Seconds in which a worker says that it has begun, and is not to wait for its answer."""
 STILLBORN = 6
 """So many workers that die in a row before they begin end a search."""
 
@@ -58,7 +63,15 @@ class Driver(Unsaved, Searcher):
         self.display = display
         self.asked = asked
         self.capacity = capacity
-        self.live: set[str] = set()
+        self.live: dict[str, float] = {}
+        """What Tune has of ours, and when it was given that."""
+        self.ready: Launch | None = None
+        """Proposed ahead: in the study it runs as those that wait for a worker do, and a driver
+        that is killed lets it go on like them."""
+        self.fruitless = False
+        """Whether nothing could be proposed ahead since a trial has ended last."""
+        self.proposing: tuple[int, float] = 0, 0.0
+        """How many proposals were made, and their seconds."""
         self.launched: dict[str, Launch] = {}
         self.heard: dict[str, int] = {}
         self.epochs: dict[str, int] = {}
@@ -73,12 +86,13 @@ class Driver(Unsaved, Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self.asked:
             return None
-        launch = self._safely(self.proposals.next) if self._has_room() else None
-        for ended in self.proposals.given_up():
-            self.show(ended)
+        if not self._has_room():
+            self._look_ahead()
+            return Searcher.FINISHED if self.error else None
+        launch, self.ready = self.ready or self._propose(), None
         if launch is None:
             return Searcher.FINISHED if self.proposals.ended or self.error else None
-        self.live.add(trial_id)
+        self.live[trial_id] = time.monotonic()
         self.launched[trial_id] = launch
         self.show()
         return {
@@ -95,6 +109,31 @@ class Driver(Unsaved, Searcher):
             "told": launch.told,
         }
 
+    def _propose(self) -> Launch | None:
+        began = time.monotonic()
+        launch = self._safely(self.proposals.next)
+        for ended in self.proposals.given_up():
+            self.show(ended)
+        if launch is not None:
+            proposals, seconds = self.proposing
+            self.proposing = proposals + 1, seconds + time.monotonic() - began
+        return launch
+
+    def _look_ahead(self) -> None:
+        """Propose what the next free slot will train, once nobody waits for an answer."""
+        now = time.monotonic()
+        starting = any(not self.heard.get(t) and now - at < SOON for t, at in self.live.items())
+        if self.ready is None and not self.fruitless and not starting and self._pays():
+            self.ready = self._propose()
+            self.fruitless = self.ready is None
+
+    def _pays(self) -> bool:
+        """Whether slots that wait for proposals may waste more than `AHEAD` of their time."""
+        (proposals, asking), (trials, training) = self.proposing, self.study.tally.took
+        if not trials or not proposals:
+            return True
+        return asking / proposals * len(self.live) > AHEAD * training / trials
+
     def _has_room(self) -> bool:
         """Whether one more trial may be under way; Tune's own limit cannot follow a cluster."""
         room = self._safely(self.capacity) or 0
@@ -108,7 +147,8 @@ class Driver(Unsaved, Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        self.live.discard(trial_id)
+        self.live.pop(trial_id, None)
+        self.fruitless = False
         if not error:  # of an error `on_error` hears, with its text
             self._safely(lambda: self._ended(trial_id, result or {}))
 
@@ -187,8 +227,8 @@ class Driver(Unsaved, Searcher):
         if "begun" in message:
             self.stillborn = 0
             self.study.begin(trial)
-        elif "run" in message:
-            self.study.add_run(trial, run_from_json(message["run"]))
+        elif "runs" in message:
+            self.study.add_runs(trial, [run_from_json(run) for run in message["runs"]])
         elif "points" in message:
             self.epochs[trial_id] = result["epoch"]
             points = {(rate, seed): Point(**point) for rate, seed, point in message["points"]}
@@ -229,7 +269,8 @@ class Driver(Unsaved, Searcher):
 
     def show(self, ended: Trial | None = None) -> None:
         """Show where the search stands."""
-        self.display.show(standing(self.study.trials.values(), self.goal), ended)
+        now = standing_of(self.study.tally, self.goal)
+        self.display.show(replace(now, running=now.running - (self.ready is not None)), ended)
 
     def save_to_dir(self, *_: Any, **__: Any) -> None:
         """Nothing: the study is what is kept."""

@@ -57,6 +57,7 @@ def train_across(
     origin: Origin,
     on_run: Callable[[Run], None],
     on_epoch: OnEpoch | None,
+    on_all: Callable[[], None],
 ) -> Outcome:
     """`train_candidate` in all processes of the trial, this one the first, which reports.
 
@@ -71,7 +72,7 @@ def train_across(
     try:
         _wait_for(others, store)
         with _group(training.device, store, 0, world) as shards:
-            outcome = train_candidate(training, job, on_run, on_epoch, shards=shards)
+            outcome = train_candidate(training, job, on_run, on_epoch, on_all=on_all, shards=shards)
         if outcome.state != "failed":
             return outcome
         told = _ended(others)
