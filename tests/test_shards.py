@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,15 +17,16 @@ from torch.multiprocessing.spawn import spawn
 from search.activation import Activation
 from search.errors import SpaceError, StudyError
 from search.plan import slots
-from search.records import Run
+from search.records import Point, Run
 from search.space.settings import Resources
 from search.space.space import load_space
 from search.tasks.task import Recipe, Split
 from search.training.batched import BatchingError, run_together
 from search.training.candidate import train_candidate
+from search.training.checkpoints import Checkpoints, Keeping, run_checkpoint
 from search.training.from_space import training_of
 from search.training.job import Job, Outcome, Training
-from search.training.loop import train
+from search.training.loop import run_epochs, train
 from search.training.planner import planned
 from search.training.rates import Grid
 from search.training.shards import ALONE, Shards
@@ -109,6 +111,73 @@ def test_processes_share_a_run_and_agree_on_its_numbers(tmp_path: Path, world: i
             agree(run, expected)
     first, *others = [[run.curve for run in runs] for _, runs in told]
     assert all(curves == first for curves in others)  # the same decisions everywhere
+
+
+def _until(rank: int, world: int, folder: str, points: int | None) -> None:
+    """A run with a checkpoint after every third step; left after so many points, or ended."""
+    torch.set_num_threads(1)
+    store = FileStore(f"{folder}/store_{points}", world)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
+    shards, keeping = Shards(rank, world), Keeping(Path(folder), steps=3, seconds=None)
+    kept = Checkpoints(keeping.of_trial("trial_1"), keeping, "the same")
+    found = run_checkpoint(kept, 0.1, 3, shards).read()
+    steps = 0 if found is None else found["step"] + len(found["losses"])
+    epochs = run_epochs(
+        toy_task.TASK,
+        toy_task.load(None),
+        partial(Activation, FORMULA),
+        options={"width": 16},
+        recipe=RECIPE,
+        learning_rate=0.1,
+        seed=3,
+        checkpoint=run_checkpoint(kept, 0.1, 3, shards),
+        shards=shards,
+    )
+    if points is not None:
+        _ = [next(epochs) for _ in range(points)]
+        epochs.close()
+    else:
+        torch.save((result(epochs), steps), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+LEFT = 15
+"""The last third step of the two epochs after which a run is left."""
+
+
+def result(epochs: Generator[Point, str | None, Run]) -> Run:
+    """The run at the end of its points."""
+    while True:
+        try:
+            next(epochs)
+        except StopIteration as end:
+            return end.value
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "latest of one",
+        pytest.param("", marks=pytest.mark.slow),
+        pytest.param("all of one", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_of_two_processes_goes_on_from_the_set_that_both_have(tmp_path: Path, lost: str):
+    folders = [tmp_path / name for name in ("whole", "cut")]
+    for folder in folders:
+        folder.mkdir()
+    spawn(_until, (2, str(folders[0]), None), nprocs=2)
+    spawn(_until, (2, str(folders[1]), 2), nprocs=2)
+    sets = sorted((folders[1] / "trial_1").glob("*_1.pt"), key=lambda path: path.stat().st_mtime_ns)
+    assert len(sets) == 2
+    for path in {"": [], "latest of one": sets[1:], "all of one": sets}[lost]:
+        path.unlink()
+    spawn(_until, (2, str(folders[1]), None), nprocs=2)
+    told = [torch.load(f / f"{r}.pt", weights_only=False) for f in folders for r in (0, 1)]
+    runs, begun = zip(*told, strict=True)
+    assert all(run.curve == runs[0].curve for run in runs)
+    assert all((run.state, run.steps) == ("complete", 20) for run in runs)
+    assert begun == (0, 0, *[{"": LEFT, "latest of one": LEFT - 3, "all of one": 0}[lost]] * 2)
 
 
 def test_a_share_is_of_samples():

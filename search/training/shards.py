@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -21,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from search.tasks.task import Split
 
+T = TypeVar("T")
 Backward = Callable[[Tensor, Tensor], Tensor]
 """`backward(inputs, targets)` of a batch: adds its gradients; the batch's mean loss, detached."""
 
@@ -41,6 +43,19 @@ class Shards:
         if self.world > 1:
             dist.all_reduce(tensor)
         return tensor
+
+    def of_all(self, value: T) -> list[T]:
+        """What every process has, by rank; small, as it is pickled."""
+        if self.world == 1:
+            return [value]
+        found: list[Any] = [None] * self.world
+        dist.all_gather_object(found, value)
+        return found
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.world > 1:
+            dist.barrier()
 
     def of_split(self, split: Split) -> Split:
         """This process's share of what is evaluated."""

@@ -10,7 +10,7 @@ from search.records import Key, Member, Point, Run
 from search.tasks.task import MakeActivation, Recipe
 from search.training.batched import BatchingError, of_one, run_members
 from search.training.batched.memory import in_batches
-from search.training.checkpoints import Checkpoints
+from search.training.checkpoints import Checkpoints, run_checkpoint
 from search.training.loop import run_epochs
 from search.training.prepared import Prepared
 from search.training.sweep import AllTogether, Epochs, SharedEpochs, Together, in_step, one_by_one
@@ -35,7 +35,7 @@ def start_run(
         seed=seed,
         device=prepared.device,
         testing=prepared.testing,
-        checkpoint=kept.run(rate, seed) if kept else None,
+        checkpoint=run_checkpoint(kept, rate, seed, prepared.shards) if kept else None,
         shards=prepared.shards,
     )
 

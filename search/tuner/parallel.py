@@ -64,8 +64,9 @@ def train_across(
     Raises:
         TaskError: the task or its data cannot be used, here or on another process's node.
     """
-    # A checkpoint is one process's.
-    training, world = replace(training, checkpoints=None), training.workers
+    if training.promotion is not None:  # a candidate that waits would have to wait in all of them
+        training = replace(training, checkpoints=None)
+    world = training.workers
     here = ray.util.get_node_ip_address()
     store = TCPStore(here, 0, world, is_master=True, timeout=LONGEST, wait_for_workers=False)
     others = _started(training, job, origin, (here, store.port), world)
