@@ -23,7 +23,8 @@ from search.space.space import load_space
 from search.tasks.task import Recipe, Split
 from search.training.batched import BatchingError, run_together
 from search.training.candidate import train_candidate
-from search.training.checkpoints import Checkpoints, Keeping, run_checkpoint
+from search.training.checkpoints import Checkpoints, Keeping, ask_to_pause, run_checkpoint
+from search.training.checkpoints.shared import ASKS
 from search.training.from_space import training_of
 from search.training.job import Job, Outcome, Training
 from search.training.loop import run_epochs, train
@@ -113,15 +114,15 @@ def test_processes_share_a_run_and_agree_on_its_numbers(tmp_path: Path, world: i
     assert all(curves == first for curves in others)  # the same decisions everywhere
 
 
-def _until(rank: int, world: int, folder: str, points: int | None) -> None:
-    """A run with a checkpoint after every third step; left after so many points, or ended."""
+def _until(rank: int, world: int, folder: str, points: int | None, steps: int | None = 3) -> None:
+    """A run with a checkpoint after every `steps`; left after so many points, or ended."""
     torch.set_num_threads(1)
     store = FileStore(f"{folder}/store_{points}", world)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
-    shards, keeping = Shards(rank, world), Keeping(Path(folder), steps=3, seconds=None)
+    shards, keeping = Shards(rank, world), Keeping(Path(folder), steps, seconds=None)
     kept = Checkpoints(keeping.of_trial("trial_1"), keeping, "the same")
     found = run_checkpoint(kept, 0.1, 3, shards).read()
-    steps = 0 if found is None else found["step"] + len(found["losses"])
+    begun = 0 if found is None else found["step"] + len(found["losses"])
     epochs = run_epochs(
         toy_task.TASK,
         toy_task.load(None),
@@ -137,7 +138,7 @@ def _until(rank: int, world: int, folder: str, points: int | None) -> None:
         _ = [next(epochs) for _ in range(points)]
         epochs.close()
     else:
-        torch.save((result(epochs), steps), f"{folder}/{rank}.pt")
+        torch.save((result(epochs), begun), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -178,6 +179,15 @@ def test_a_run_of_two_processes_goes_on_from_the_set_that_both_have(tmp_path: Pa
     assert all(run.curve == runs[0].curve for run in runs)
     assert all((run.state, run.steps) == ("complete", 20) for run in runs)
     assert begun == (0, 0, *[{"": LEFT, "latest of one": LEFT - 3, "all of one": 0}[lost]] * 2)
+
+
+def test_a_wish_to_pause_is_written_down_once_by_all(tmp_path: Path):
+    assert ask_to_pause(tmp_path)
+    spawn(_until, (2, str(tmp_path), 2, None), nprocs=2)
+    files = sorted((tmp_path / "trial_1").glob("*.pt"))
+    assert [path.stem[-4:] for path in files] == ["_0_0", "_0_1"]
+    states = [torch.load(path, weights_only=True) for path in files]
+    assert [state["step"] + len(state["losses"]) for state in states] == [ASKS, ASKS]
 
 
 def test_a_share_is_of_samples():

@@ -25,13 +25,15 @@ def run_checkpoint(kept: Checkpoints, rate: float, seed: int, shards: Shards) ->
 
 
 class SharedCheckpoint(Checkpoint):
-    """This process's part. A wish to pause is not heard: the run goes on from its last set."""
+    """This process's part. At a wish to pause a set is written, once; then the driver ends them."""
 
     def __init__(self, trial: Checkpoints, name: str, shards: Shards):
         super().__init__(trial, name)
         self.shards = shards
         self.turn = 0
         """Which of the two sets is written next."""
+        self.asked = False
+        """Whether the wish to pause was heard."""
 
     def read(self) -> State | None:
         """This process's file of the latest set that is whole."""
@@ -48,9 +50,14 @@ class SharedCheckpoint(Checkpoint):
         every = self.trial.keeping
         if every.steps is not None and step % every.steps == 0:
             return True
-        if every.seconds is None or step % ASKS:
-            return False
-        return self.shards.of_all(time.monotonic() - self.last >= every.seconds)[0]
+        return step % ASKS == 0 and self.shards.of_all(self._wanted())[0]
+
+    def _wanted(self) -> bool:
+        if not self.asked and self.trial.asked_to_pause():
+            self.asked = True
+            return True
+        seconds = self.trial.keeping.seconds
+        return seconds is not None and time.monotonic() - self.last >= seconds
 
     def keep(self) -> None:
         self.save()
