@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from search.database.storage import has_study
 from search.figures.report import write_report
 from search.figures.settings import settings_from_folder
 from search.integrity.audit import altered_line
@@ -22,7 +23,6 @@ from search.progress import TOLD, Goal, display
 from search.protocol import gate_before_training
 from search.results import claimed, driver_recorded, set_aside
 from search.space.settings import Space
-from search.storage import has_study
 from search.study import Study, open_study, read_trials
 from search.summary import print_summary
 from search.tasks.task import Task, recipe_with
