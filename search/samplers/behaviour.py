@@ -82,6 +82,7 @@ class BehaviourModel:
             return None
         why = {
             "by": "behaviour",
+            "least_known": own < EXPLORED,
             "predicted": float(mean[chosen]),
             "deviation": float(deviation[chosen]),
             "best": best,
