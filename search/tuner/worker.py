@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ray import tune
@@ -35,59 +35,78 @@ def train_trial(config: dict[str, Any], training: Training, origin: Origin) -> N
 
 
 def _train(config: dict[str, Any], training: Training, origin: Origin) -> None:
-    sent, began = 0, time.perf_counter()
+    wire = Wire(config["told"])
     origin.settle()
-
-    def send(message: dict[str, Any], **metrics: float) -> None:
-        nonlocal sent
-        sent += 1
-        try:
-            tune.report({"number": sent, "message": json.dumps(message), **metrics})
-        except SystemExit:
-            raise Ended from None
-
-    ended: list[Run] = []
-
-    def on_all() -> None:
-        # Together: the driver's answer to a message, which a worker waits for, takes it 5 to 10 ms.
-        send({"runs": [to_json(run) for run in ended]})
-        ended.clear()
-
-    def on_epoch(epoch: int, value: float, points: Mapping[Key, Point]) -> None:
-        if epoch <= config["told"]:
-            return
-        listed = [(rate, seed, asdict(point)) for (rate, seed), point in points.items()]
-        send({"points": listed}, epoch=epoch, value=value)
-
-    def on_rung(epoch: int, value: float) -> None:
-        send({"rung": epoch, "seconds": time.perf_counter() - began}, value=value)
-
-    def say(line: str) -> None:
-        send({"say": line})
-
-    finished = tuple(run_from_json(run) for run in json.loads(config["runs"]))
-    seeds, rate, budget, task, rates = json.loads(config["again"])
-    task = origin.task(task, training.folder)
-    gated, again = not config["baseline"], (tuple(seeds), rate, budget, task, tuple(rates))
-    own = config["checkpoints"], config["promoted"]
-    job = Job(config["expression"], gated, finished, *again, *own)
-    training = origin.here(training)
+    job, training = _job(config, training, origin), origin.here(training)
     if config["alone"]:
         training = replace(training, at_once=1)
     try:
         prepare(training_for(training, job))  # no candidate is to blame for what this takes
-        send({"begun": True})
+        wire.send({"begun": True})
+        heard = wire.ended.append, wire.on_epoch
         if training.workers > 1:
-            outcome = train_across(training, job, origin, ended.append, on_epoch, on_all)
+            outcome = train_across(training, job, origin, *heard, wire.on_all)
         else:
-            heard = ended.append, on_epoch, say, on_rung, on_all
-            outcome = train_candidate(training, job, *heard)
+            outcome = train_candidate(training, job, *heard, wire.say, wire.on_rung, wire.on_all)
     except Paused:
-        send({"paused": True})
+        wire.send({"paused": True})
         return
     except TaskError as error:
-        send({"stop": error.problems})
+        wire.send({"stop": error.problems})
         return
-    send({"outcome": asdict(outcome)})
+    wire.send({"outcome": asdict(outcome)})
     if outcome.state == "failed" and training.device != "cpu":
         raise RuntimeError(outcome.reason)  # it may have broken the GPU for this process: end it
+
+
+def _job(config: Mapping[str, Any], training: Training, origin: Origin) -> Job:
+    """What is to be trained, out of the plain values that Ray hands over."""
+    seeds, rate, budget, task, rates = json.loads(config["again"])
+    return Job(
+        expression=config["expression"],
+        gated=not config["baseline"],
+        finished=tuple(run_from_json(run) for run in json.loads(config["runs"])),
+        seeds=tuple(seeds),
+        rate=rate,
+        budget=budget,
+        task=origin.task(task, training.folder),
+        rates=tuple(rates),
+        checkpoints=config["checkpoints"],
+        promoted=config["promoted"],
+    )
+
+
+@dataclass(slots=True)
+class Wire:
+    """What a trial tells the driver, message by message."""
+
+    told: int
+    """The last epoch that an earlier worker has told."""
+    sent: int = 0
+    began: float = field(default_factory=time.perf_counter)
+    ended: list[Run] = field(default_factory=list)
+    """Runs that ended and are not told yet."""
+
+    def send(self, message: dict[str, Any], **metrics: float) -> None:
+        self.sent += 1
+        try:
+            tune.report({"number": self.sent, "message": json.dumps(message), **metrics})
+        except SystemExit:
+            raise Ended from None
+
+    def on_all(self) -> None:
+        # Together: the driver's answer to a message, which a worker waits for, takes it 5 to 10 ms.
+        self.send({"runs": [to_json(run) for run in self.ended]})
+        self.ended.clear()
+
+    def on_epoch(self, epoch: int, value: float, points: Mapping[Key, Point]) -> None:
+        if epoch <= self.told:
+            return
+        listed = [(rate, seed, asdict(point)) for (rate, seed), point in points.items()]
+        self.send({"points": listed}, epoch=epoch, value=value)
+
+    def on_rung(self, epoch: int, value: float) -> None:
+        self.send({"rung": epoch, "seconds": time.perf_counter() - self.began}, value=value)
+
+    def say(self, line: str) -> None:
+        self.send({"say": line})
