@@ -19,7 +19,7 @@ from search.kernels.c_loops import Loop, split_loops
 from search.kernels.program import Lowered, Operation, Program, Value
 from search.language.primitives import PRIMITIVES
 
-EMITTER = 3  # raise when the emitted text changes for the same program
+EMITTER = 4  # raise when the emitted text changes for the same program
 LANES = 16  # a kernel's length is a multiple of it, so that a loop needs no tail
 LONGEST = 4096  # and at most this: LARGEST_BLOCK of c_blocks.c
 
@@ -201,11 +201,10 @@ def render_stage(stage: Stage, name: str) -> str:
 
 
 def _places(loops: Sequence[Loop]) -> dict[str, int]:
-    """The arrays of what loops keep: they lie one after another, a vector apart.
+    """The arrays of what loops keep, see ROOM of c_math.h for where they lie.
 
-    Arrays at multiples of 16 kB share half of the nearest cache's sets, with one another and with
-    the tensors: an arctan-arcsin backward over 2^22 took 7.2 ms so, and takes 5.0. A value's array
-    is given on after its last loop, which may write the next value where it reads this one.
+    A value's array is given on after its last loop, which may write the next value where it reads
+    this one.
     """
     held = dict[str, int]()
     for k, loop in enumerate(loops):
@@ -221,8 +220,9 @@ def _room_lines(places: Mapping[str, int]) -> list[str]:
         return []
     count = max(places.values()) + 1
     return [
-        f"  ALIGNED REAL room[{count} * {LONGEST + LANES}];",
-        *(f"  REAL *restrict kept_{k} = room + {k} * (n + {LANES});" for k in range(count)),
+        f"  ALIGNED REAL space[ROOM({count}, {LONGEST})];",
+        "  REAL *const room = beside(space, in[0]);",
+        *(f"  REAL *restrict kept_{k} = room + KEPT({k}, n);" for k in range(count)),
     ]
 
 
