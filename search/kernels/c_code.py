@@ -191,7 +191,7 @@ def render_stage(stage: Stage, name: str) -> str:
         *(f"  REAL *restrict out_{k} = out[{k}];" for k in range(len(outputs))),
         *(f"  const __auto_type {op.target} = {_operation(op, leaves, {})};" for op in before),
         f"  n &= ~{LANES - 1}L;",
-        *_room_lines(places),
+        *_room_lines(places, range(len(stage.written), len(outputs))),
         "  Bits most = 0;",
         *(line for loop in loops for line in _loop_lines(loop, inputs, leaves, bounds, places)),
         "  return most > size_bits(FAR);",
@@ -215,15 +215,19 @@ def _places(loops: Sequence[Loop]) -> dict[str, int]:
     return held
 
 
-def _room_lines(places: Mapping[str, int]) -> list[str]:
-    if not places:
-        return []
-    count = max(places.values()) + 1
-    return [
-        f"  ALIGNED REAL space[ROOM({count}, {LONGEST})];",
-        "  REAL *const room = beside(space, in[0]);",
-        *(f"  REAL *restrict kept_{k} = room + KEPT({k}, n);" for k in range(count)),
-    ]
+def _room_lines(places: Mapping[str, int], sums: Sequence[int]) -> list[str]:
+    """The arrays: first those that the last loop writes what is summed into, which are no tensors,
+    and then others."""
+    count = max(places.values(), default=-1) + 1
+    own = sums[:count]
+    lines = [f"  REAL *kept_{k} = out_{output};" for k, output in enumerate(own)]
+    if more := count - len(own):
+        lines += [
+            f"  ALIGNED REAL space[ROOM({more}, {LONGEST})];",
+            "  REAL *const room = beside(space, in[0]);",
+        ]
+    rest = enumerate(range(len(own), count))
+    return lines + [f"  REAL *restrict kept_{k} = room + KEPT({n}, n);" for n, k in rest]
 
 
 def _with_ends(

@@ -80,7 +80,9 @@ def _carry(node: Node, found: Mapping[Node, _Carried]) -> _Carried | None:
             new, sure = found[b]
             return Call("mul", (a, new)), sure
         case Call("add" | "sub" as function, (a, b)) if a in found or b in found:
-            (left, one), (right, other) = (found.get(n, (build("mul", DY, n), True)) for n in (a, b))
+            (left, one), (right, other) = (
+                found.get(n, (build("mul", DY, n), True)) for n in (a, b)
+            )
             return Call(function, (left, right)), one or other
         case _:
             return None
