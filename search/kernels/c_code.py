@@ -19,7 +19,7 @@ from search.kernels.c_loops import Loop, split_loops
 from search.kernels.program import Lowered, Operation, Program, Value
 from search.language.primitives import PRIMITIVES
 
-EMITTER = 3  # raise when the emitted text changes for the same program
+EMITTER = 4  # raise when the emitted text changes for the same program
 LANES = 16  # a kernel's length is a multiple of it, so that a loop needs no tail
 LONGEST = 4096  # and at most this: LARGEST_BLOCK of c_blocks.c
 
@@ -191,7 +191,7 @@ def render_stage(stage: Stage, name: str) -> str:
         *(f"  REAL *restrict out_{k} = out[{k}];" for k in range(len(outputs))),
         *(f"  const __auto_type {op.target} = {_operation(op, leaves, {})};" for op in before),
         f"  n &= ~{LANES - 1}L;",
-        *_room_lines(places),
+        *_room_lines(places, range(len(stage.written), len(outputs))),
         "  Bits most = 0;",
         *(line for loop in loops for line in _loop_lines(loop, inputs, leaves, bounds, places)),
         "  return most > size_bits(FAR);",
@@ -201,11 +201,10 @@ def render_stage(stage: Stage, name: str) -> str:
 
 
 def _places(loops: Sequence[Loop]) -> dict[str, int]:
-    """The arrays of what loops keep: they lie one after another, a vector apart.
+    """The arrays of what loops keep, see ROOM of c_math.h for where they lie.
 
-    Arrays at multiples of 16 kB share half of the nearest cache's sets, with one another and with
-    the tensors: an arctan-arcsin backward over 2^22 took 7.2 ms so, and takes 5.0. A value's array
-    is given on after its last loop, which may write the next value where it reads this one.
+    A value's array is given on after its last loop, which may write the next value where it reads
+    this one.
     """
     held = dict[str, int]()
     for k, loop in enumerate(loops):
@@ -216,14 +215,19 @@ def _places(loops: Sequence[Loop]) -> dict[str, int]:
     return held
 
 
-def _room_lines(places: Mapping[str, int]) -> list[str]:
-    if not places:
-        return []
-    count = max(places.values()) + 1
-    return [
-        f"  ALIGNED REAL room[{count} * {LONGEST + LANES}];",
-        *(f"  REAL *restrict kept_{k} = room + {k} * (n + {LANES});" for k in range(count)),
-    ]
+def _room_lines(places: Mapping[str, int], sums: Sequence[int]) -> list[str]:
+    """The arrays: first those that the last loop writes what is summed into, which are no tensors,
+    and then others."""
+    count = max(places.values(), default=-1) + 1
+    own = sums[:count]
+    lines = [f"  REAL *kept_{k} = out_{output};" for k, output in enumerate(own)]
+    if more := count - len(own):
+        lines += [
+            f"  ALIGNED REAL space[ROOM({more}, {LONGEST})];",
+            "  REAL *const room = beside(space, in[0]);",
+        ]
+    rest = enumerate(range(len(own), count))
+    return lines + [f"  REAL *restrict kept_{k} = room + KEPT({n}, n);" for n, k in rest]
 
 
 def _with_ends(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 
+from search.kernels.c_upstream import share_upstream
 from search.kernels.fusion import fuse_gates, join_angles, of_arcsin
 from search.language.expression import Call, Node, Number, Parameter, map_nodes, walk
 from search.language.simplify import build
@@ -50,7 +51,7 @@ def fuse(outputs: tuple[Node, ...]) -> tuple[Node, ...]:
             case _:
                 return _logistic(node)
 
-    return _quotients(tuple(map_nodes(output, share) for output in outputs))
+    return share_upstream(_quotients(tuple(map_nodes(output, share) for output in outputs)))
 
 
 _ONE = Number(1.0)

@@ -60,6 +60,20 @@ static inline __attribute__((always_inline)) Bits size_bits(REAL a) {
 }
 #define FAR R(1e4) /* beyond, c_blocks.c looks at inputs one by one */
 
+/* Where the arrays of what loops keep lie, by the last 12 bits of their addresses. A processor that
+ * reads what it writes to the same 12 bits a few vectors before waits for it, and the nearest cache
+ * has few places for one value of them: an arctan-arcsin backward in the cache took 57 cycles of 16
+ * elements, or up to 90 as chance laid its arrays out, and over 2^22 64 to 70; 64 so. Tensors begin
+ * at about the same bits and go on in blocks of 2 kB: the first array begins 768 bytes beyond, every
+ * other one 512 bytes beyond the last but one, and what c_blocks.c sums up 1792. */
+#define PLACE (2048 / (long)sizeof(REAL))
+#define KEPT(k, n) ((k) * (((n) + PLACE - 1) & -PLACE) + (k) / 2 * (PLACE / 4))
+#define ROOM(count, longest) (KEPT(count, longest) + 2 * PLACE)
+static inline REAL *beside(REAL *space, const REAL *tensor) {
+  uintptr_t behind = (uintptr_t)tensor + 768 - (uintptr_t)space;
+  return space + (behind % 2048 & ~63) / sizeof(REAL);
+}
+
 /* NaN stays NaN. Written as choices alone: gcc 12 makes no vector code of (a > b) | (a != a). */
 INLINE maximum(REAL a, REAL b) { return a < b ? b : (b != b ? b : a); }
 INLINE minimum(REAL a, REAL b) { return a > b ? b : (b != b ? b : a); }
