@@ -25,9 +25,9 @@ from search.language.primitives import PRIMITIVES
 
 triton = pytest.importorskip("triton")
 BUDGET = json.loads((Path(__file__).parent / "data" / "budget.json").read_text(encoding="utf-8"))
-# Large sines, ten parameters' sums, statistics over channels that are not innermost: within the
-# promised registers they would spill. Most of it on gfx942, which packs more work into flight.
-BEYOND = {"sinlu", "snake", "sinc_plus_x", "pau", "velu", "velu_code", "poly_norm"}
+# Two sines' tiles, and statistics over channels that are not innermost: a thread holds eight rows'
+# worth of them. Most of it on gfx942, whose compiler starts all elements at once.
+BEYOND = {"sinlu", "velu", "velu_code", "poly_norm"}
 
 
 def text(formula: str) -> str:
@@ -199,7 +199,7 @@ def test_the_rows_that_need_more_registers_than_promised_are_known():
         for name, (_, registers, spills) in kernels.items()
     ]
     assert {n for n, layout, registers, _ in figures if registers > REGISTERS[layout]} == BEYOND
-    assert {n for n, _, _, spills in figures if spills} == {"poly_norm"}  # 36 and 84 bytes, sm_80
+    assert not [n for n, _, _, spills in figures if spills]
 
 
 def test_the_table_names_every_kernel():

@@ -41,6 +41,12 @@ class Layout:
     """A sum over a tile that keeps the channels."""
     kept: str
     """Where that sum goes: an index and a mask."""
+    each: str
+    """The side of a tile along which memory runs; EACH of its elements are one access."""
+    few: str
+    """The shape of a tile's sums over EACH elements."""
+    fewer: str
+    """Those sums, within a thread."""
 
 
 LAST = Layout(
@@ -62,6 +68,9 @@ inside = ((tile * ROWS + row) < rows)[:, None] & existing[None, :]
     parameter="tl.load({0}_ptr + column, mask=existing, other=0.0).to(tl.float32)[None, :]",
     reduced="tl.sum({0}, axis=0)",
     kept="column, {0}, mask=existing",
+    each="COLS",
+    few="[ROWS, COLS // EACH]",
+    fewer="tl.sum(tl.reshape({0}, [ROWS, COLS // EACH, EACH]), axis=2)",
 )
 FIRST = Layout(
     sizes="outer, channels, inner",
@@ -82,6 +91,9 @@ inside = (row < outer)[:, None] & (place < inner)[None, :]
     parameter="tl.load({0}_ptr + column).to(tl.float32)",
     reduced="tl.sum({0})",
     kept="column, {0}",
+    each=LAST.each,
+    few=LAST.few,
+    fewer=LAST.fewer,
 )
 # A tile holds all the channels of its rows, so that a statistic over them is a sum along a row:
 # `last` with columns for every channel does where channels are innermost, this one elsewhere.
@@ -102,6 +114,9 @@ start = (wide + tile // across) * channels * inner
 lane = row[:, None] + column[None, :] * inner
 inside = (row < inner)[:, None] & existing[None, :]
 """,
+    each="ROWS",
+    few="[ROWS // EACH, COLS]",
+    fewer="tl.sum(tl.reshape({0}, [ROWS // EACH, EACH, COLS]), axis=1)",
 )
 LAYOUTS = {"last": LAST, "first": FIRST, "across": ACROSS}
 
@@ -147,11 +162,18 @@ def _gradients(lowered: Lowered, layout: Layout, channels: Collection[str]) -> s
     wanted = [f"d{name}" for name in lowered.forward.inputs]
     call = f"{slopes_target(lowered)} = slopes({arguments_text(program)})"
     body = [*loads(program), call, *stores(wanted, True)]
-    before = list[str]()
+    before = [
+        "VECTOR: tl.constexpr = 128 // x_ptr.dtype.element_ty.primitive_bitwidth",
+        f"EACH: tl.constexpr = VECTOR if {layout.each} > VECTOR else {layout.each}",
+    ]
     after = ["if partials_ptr is not None:"] if program.parameters else []
     for k, p in enumerate(program.parameters):
-        before.append(f"s_{p} = tl.zeros([ROWS, COLS], tl.float32)")
-        body.append(f"s_{p} += tl.where(inside, g_{p}, 0.0)")
+        # A sum that keeps no channel is carried as one number of a thread's neighbours: a float32
+        # each would be 8 registers a parameter.
+        columns = p in channels and layout.kept != FIRST.kept
+        share = f"tl.where(inside, g_{p}, 0.0)"
+        before.append(f"s_{p} = tl.zeros({'[ROWS, COLS]' if columns else layout.few}, tl.float32)")
+        body.append(f"s_{p} += {share if columns else layout.fewer.format(share)}")
         part = f"partials_ptr + {k} * step_size * channels"
         if p in channels:
             kept = layout.kept.format(layout.reduced.format(f"s_{p}"))

@@ -29,6 +29,7 @@ from search.kernels.triton_fusion import fuse
 from search.kernels.triton_launch import Launcher
 from search.kernels.triton_statistics import cut, render_statistics
 from search.kernels.triton_tiles import (
+    ELEMENTS,
     LONGEST,
     Groups,
     aligned,
@@ -154,7 +155,10 @@ class TritonRendering:
         programs = min(tiles, programs_at_once(x))
         partials = _partials(x, sums, programs)
         arguments = (*inputs, *parameters, *wanted, partials, n)
-        self._launch(module.gradients, (programs,), arguments, (block, tail), layout="flat")
+        form = getattr(module, "gradients_in_turn", None)
+        instead = form and (form, (block, block // ELEMENTS, bool(torch.version.hip)))
+        constants = (block, tail)
+        self._launch(module.gradients, (programs,), arguments, constants, 4, "flat", instead)
         targets = _targets(sums, parameters)
         self._launch(module.finish, (len(sums),), (partials, *targets, programs), (_FINISH,))
 
