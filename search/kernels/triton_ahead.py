@@ -205,14 +205,12 @@ def _compile(unit: Unit, registers: int = 0) -> Binary:
     function: Any = getattr(module, _function(unit.kernel))
     layout, target = unit.layout, unit.target
     block = warp_size(target) * WARPS * ELEMENTS
-    warps = WARPS
+    warps, in_turn = WARPS, "AMD" in function.arg_names
     if _finishes(unit.kernel):
         constants = {"BLOCK": 1024} if layout in ("flat", "groups") else {"ROWS": 16, "COLS": 64}
     elif layout == "flat":
-        in_turn = "AMD" in function.arg_names
         vector = 4 if unit.dtype == "float32" and not in_turn else ELEMENTS
         constants = {"BLOCK": block, "TAIL": block // vector}
-        constants |= {"AMD": target.startswith("gfx")} if in_turn else {}
     elif layout == "groups":
         constants = {"BLOCK": block}
     elif layout == "across":
@@ -220,6 +218,7 @@ def _compile(unit: Unit, registers: int = 0) -> Binary:
     else:
         columns = block if layout == "first" else 256
         constants = {"ROWS": block // columns, "COLS": columns}
+    constants |= {"AMD": target.startswith("gfx")} if in_turn else {}
     types = {a: _type(a, DTYPES[unit.dtype]) for a in function.arg_names}
     aligned = () if layout == "flat" else ("channels", "inner", "length")
     return compile_ahead(function, types, constants, target, aligned, warps, registers)

@@ -223,7 +223,8 @@ def _in_turn(lowered: Lowered, wanted: list[str]) -> list[str]:
     lines += [f"{', '.join(f'{v}_{k}' for k in eight)} = eighths_of({v}, VECTOR)" for v in inputs]
     for k in eight:
         if k:
-            lines += ["if AMD:", f"    {_wait(inputs, wanted, names, k)}"]
+            done = [*(f"{v}_{k - 1}" for v in wanted), *(f"s_{p}" for p in names)]
+            lines += wait([f"{v}_{k}" for v in inputs], done)
         arguments = [*(f"{v}_{k}" for v in inputs), *(f"p_{p}" for p in names)]
         results = [*(f"{v}_{k}" for v in wanted), *(f"g_{p}" for p in names)]
         lines.append(f"{', '.join(results)} = slopes({', '.join(arguments)})")
@@ -233,16 +234,12 @@ def _in_turn(lowered: Lowered, wanted: list[str]) -> list[str]:
     ]
 
 
-def _wait(inputs: tuple[str, ...], wanted: list[str], names: tuple[str, ...], k: int) -> str:
-    """The inputs of part k, there once the values of part k - 1 are."""
-    given = [f"{v}_{k}" for v in inputs]
-    done = [*(f"{v}_{k - 1}" for v in wanted), *(f"s_{p}" for p in names)]
+def wait(given: list[str], done: list[str]) -> list[str]:
+    """Values that are there once others are; see `_in_turn`."""
     places = ["=v"] * len(given) + [str(i) for i in range(len(given))] + ["v"] * len(done)
     types = ", ".join(["tl.float32"] * len(given))
-    return (
-        f'{", ".join(given)} = tl.inline_asm_elementwise("", "{",".join(places)}",'
-        f" [{', '.join([*given, *done])}], ({types}), True, 1)"
-    )
+    asm = f'tl.inline_asm_elementwise("", "{",".join(places)}", [{", ".join(given + done)}]'
+    return ["if AMD:", f"    {', '.join(given)} = {asm}, ({types}), True, 1)"]
 
 
 def finish_text(parameters: tuple[str, ...]) -> str:

@@ -163,6 +163,19 @@ def of_eighths(a0, a1, a2, a3, a4, a5, a6, a7, vector: tl.constexpr):
 
 
 @triton.jit
+def halves_of(a):
+    # Of a tile's rows, every second one.
+    two = tl.reshape(a, [a.shape[0] // 2, 2, a.shape[1]])
+    return tl.split(tl.permute(two, 0, 2, 1))
+
+
+@triton.jit
+def of_halves(a, b):
+    two = tl.permute(tl.join(a, b), 0, 2, 1)
+    return tl.reshape(two, [2 * a.shape[0], a.shape[1]])
+
+
+@triton.jit
 def quarters_of(a):
     # Four tiles, of neighbours: they stay in the thread that holds them.
     b, c = tl.split(tl.reshape(a, [a.numel // 2, 2]))

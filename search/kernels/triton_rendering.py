@@ -128,8 +128,10 @@ class TritonRendering:
         partials = _partials(x, sums, groups * channels)
         module = self._module(tile.layout)
         arguments = (*inputs, *parameters, *wanted, partials, *tile.sizes)
-        grid = (terms,)
-        self._launch(module.gradients, grid, arguments, tile.constants, tile.warps, tile.layout)
+        grid, form = (terms,), getattr(module, "gradients_in_turn", None)
+        instead = (form, (*tile.constants, bool(torch.version.hip))) if tile.rows > 1 else None
+        instead, common = instead if form else None, (tile.constants, tile.warps, tile.layout)
+        self._launch(module.gradients, grid, arguments, *common, instead)
         if partials is not None:
             targets = _targets(sums, parameters)
             columns = min(64, power_of_two(channels))

@@ -203,6 +203,22 @@ def test_the_form_for_few_registers_gives_the_same(text: str, dtype: torch.dtype
     torch.testing.assert_close(found[1][count], found[0][count], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("text", ["poly_norm", STATISTIC])
+def test_the_form_for_few_registers_gives_the_same_across_channels(text: str):
+    expression = CATALOG[text].expression if text in CATALOG else parse(text)
+    outer, channels, inner, programs = 3, 5, 20, 2
+    x, *parameters = arguments(expression, (outer, channels, inner), -2)
+    dy = torch.randn(x.shape, generator=torch.Generator().manual_seed(7))
+    module, found = load_triton(expression)._module("across"), list[tuple[Tensor, Tensor]]()
+    for kernel, constants in (("gradients", ()), ("gradients_in_turn", (False,))):
+        dx, sums = torch.empty_like(x), torch.zeros(len(parameters), programs * channels)
+        given = (dy, x, *parameters, dx, sums, outer, channels, inner, 16, 8, *constants)
+        getattr(module, kernel)[(programs,)](*given)
+        found.append((dx, sums))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-5)
+    assert found[0][0].abs().sum() > 0 and found[0][1].abs().sum() > 0
+
+
 @pytest.mark.parametrize("size", [64, 2048])
 def test_large_angles_are_those_of_whole_turns_less(size: int):
     """Up to the largest float32, in tiles of every kind; small ones beside them stay themselves."""
