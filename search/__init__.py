@@ -4,8 +4,9 @@ The public names; everything else is reached through its own module. They are im
 used, so that the language alone (`search.language`, `python -m search.show`) never waits for torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from search.first_use import first_use
 
 if TYPE_CHECKING:
     from search.activation import Activation
@@ -47,8 +48,4 @@ _HOMES = {
     "replace_activations": "search.replacement",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'search' has no attribute '{name}'")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = first_use(__name__, _HOMES)

@@ -72,11 +72,39 @@ def kernels(options: argparse.Namespace) -> None:
         print(line, file=sys.stderr)
 
 
+def proof_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", help="names or formulas; none: the whole catalogue")
+    parser.add_argument("--dtypes", nargs="+", default=[], help="float32 bfloat16 float16")
+    parser.add_argument("--kernel", default="auto", help="c, triton or torch; auto: the device's")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write the JSON there too")
+
+
+def proof(options: argparse.Namespace) -> int:
+    from search.benchmarks import proof as proving
+    from search.benchmarks import proof_table
+
+    asked = proof_table.asked(options.names, options.dtypes, options.kernel, options.device)
+    tell = (lambda _: None) if options.json else partial(print, flush=True)
+    tell(proof_table.HEAD)
+    found = []
+    for each in proving.prove_all(asked.formulas, asked.dtypes, asked.kernel, asked.device):
+        found.append(each)
+        tell(proof_table.line(each))
+    for told in [proof_table.as_json(found)] if options.json else proof_table.conclusion(found):
+        print(told)
+    if options.save:
+        options.save.write_text(proof_table.as_json(found) + "\n", encoding="utf-8")
+    return 0 if all(isinstance(each, proving.Proof) and each.holds for each in found) else 1
+
+
 def trials_arguments(parser: argparse.ArgumentParser) -> None:
     from search.benchmarks.trials import NAMES
 
     parser.add_argument("space", type=Path, nargs="?", default=Path("spaces/gated.yaml"))
     parser.add_argument("--names", nargs="+", default=list(NAMES), help="activations to train")
+    parser.add_argument("--against", nargs="+", default=["plain"], help="plain, torch, composed")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -84,7 +112,7 @@ def trials_arguments(parser: argparse.ArgumentParser) -> None:
 def trials(options: argparse.Namespace) -> None:
     from search.benchmarks import trials as timing
 
-    ways = timing.compare(options.space, options.names, options.rounds)
+    ways = timing.compare(options.space, options.names, options.rounds, options.against)
     print(timing.as_json(ways) if options.json else timing.table(ways))
 
 
@@ -166,13 +194,19 @@ def slots(options: argparse.Namespace) -> None:
 
 
 Command = tuple[
-    str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], None]
+    str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int | None]
 ]
 COMMANDS: dict[str, Command] = {
     "inspect": (
         "instructions, registers, spills and access widths of compiled kernels, without a GPU",
         inspect_arguments,
         inspect,
+    ),
+    "proof": (
+        "kernels against float64: every 16-bit number, gradients, NaN and infinities; exits with 1"
+        " where one fails",
+        proof_arguments,
+        proof,
     ),
     "sweeps": (
         "model-steps per second of a sweep: plain loop, processes, many runs in one program",
@@ -200,7 +234,8 @@ COMMANDS: dict[str, Command] = {
         slots,
     ),
     "trials": (
-        "runs per minute of a search, against one Ray Tune trial per (candidate, rate, seed)",
+        "runs per minute of a search, against one Ray Tune trial per (candidate, rate, seed), or"
+        " without its kernels",
         trials_arguments,
         trials,
     ),
@@ -215,8 +250,7 @@ def main() -> int:
         add_arguments(command)
         command.set_defaults(run=run)
     options = parser.parse_args()
-    options.run(options)
-    return 0
+    return options.run(options) or 0
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from search.database.storage import has_study
 from search.figures.report import write_report
 from search.figures.settings import settings_from_folder
 from search.integrity.audit import altered_line
@@ -22,7 +23,6 @@ from search.progress import TOLD, Goal, display
 from search.protocol import gate_before_training
 from search.results import claimed, driver_recorded, set_aside
 from search.space.settings import Space
-from search.storage import has_study
 from search.study import Study, open_study, read_trials
 from search.summary import print_summary
 from search.tasks.task import Task, recipe_with
@@ -94,7 +94,8 @@ def train(
         training = replace(training, checkpoints=keeping(space, folder, study.name))
         line = f"{space.name}: batching: {choice.words}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-        if training.device == "cpu":  # together: 25 ms a formula, where a worker alone takes 150
+        # Together: 25 ms a formula, where a worker alone takes 150.
+        if training.device == "cpu" and training.kernel in ("auto", "c"):
             compile_batch(baseline_formulas(space, training.at_once))
         torch.set_num_threads(training.threads)  # gates run beside the workers: 49 ms, not 175
         stack.enter_context(driver_recorded(folder, space, task, study.name))

@@ -6,11 +6,9 @@ import math
 import os
 import time
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 
-from search.activation import Activation
 from search.environment import available_cpus
 from search.errors import StudyError
 from search.language.fingerprint import fingerprint
@@ -276,7 +274,7 @@ def timed_run(training: Training) -> float:
         run = run_epochs(
             prepared.task,
             prepared.splits,
-            partial(Activation, "relu(x)"),
+            prepared.maker("relu(x)"),
             options=prepared.options,
             recipe=replace(prepared.recipe, compile="off"),
             learning_rate=training.grid.default,

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.records import Trial
-from search.tally import TOLD, Tally
+from search.trials.tally import TOLD, Tally
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Every candidate is trained to the first rung and waits there with a checkpoint, 
 is free. Whoever is among the best that have reached a rung goes on from its checkpoint: nobody
 waits for a rung to fill (asynchronous successive halving, Li et al. 2020, arXiv 1810.05934), and
 nobody is stopped for having come first. All follow the schedule of the whole run, so what is
-compared was trained alike. Numbers only: `search.ladder` keeps them in the study.
+compared was trained alike. Numbers only: `search.trials.ladder` keeps them in the study.
 """
 
 from __future__ import annotations

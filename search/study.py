@@ -22,33 +22,30 @@ import optuna
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import TrialState
 
-from search.continuing import Cause, checkpoints_of, going_on, next_attempt, release, tell
-from search.database import (
-    Database,
+from search.database.attributes import (
     candidate_attribute,
-    count_waiting,
     launched,
-    open_database,
-    read_trials,
     record_attribute,
     record_number,
-    records,
     run_key,
     runs_of,
 )
+from search.database.mirror import write_attributes
+from search.database.opening import Database, open_database
+from search.database.reading import count_waiting, read_trials, records
+from search.database.rows import all_stays
+from search.database.storage import Place, reading, storage_errors
 from search.decisions import LOG, Decide, Log, run_summary, trial_summary, unlogged
-from search.entering import enter_baselines, enter_finalist, enter_placebos, missing_finalists
-from search.failures import Failures
 from search.finalists import Entry
 from search.integrity.sealing import sealed
-from search.ladder import Ladder, is_paused, promoted_to, taken_up
-from search.launches import Launch, Proposal, ended_as, launch_of, proposed
-from search.mirror import write_attributes
 from search.records import Origin, Point, Run, Trial, to_json, unfinished
-from search.rows import all_stays
 from search.space.settings import Space
-from search.storage import Place, reading, storage_errors
-from search.tally import Tally
+from search.trials import continuing, entering
+from search.trials.continuing import Cause
+from search.trials.failures import Failures
+from search.trials.ladder import Ladder, promoted_to, taken_up
+from search.trials.launches import Launch, Proposal, ended_as, launch_of, proposed
+from search.trials.tally import Tally
 
 __all__ = ["Launch", "Proposal", "Study", "open_study", "read_trials"]
 
@@ -68,8 +65,8 @@ class Study:
         self._curves: dict[int, dict[tuple[float, int], list[Point]]] = {}
         self._failures = Failures()
         self.release(counted=True)
-        enter_baselines(space, database)
-        enter_placebos(space, database)
+        entering.enter_baselines(space, database)
+        entering.enter_placebos(space, database)
         self._waiting = {kind: count_waiting(study) for kind, study in database.studies}
         self.tally = Tally(maximize, records(database))
         self.ladder = Ladder(space.search.promotion, maximize, database)
@@ -123,7 +120,7 @@ class Study:
 
     def checkpoints(self) -> set[str]:
         """The folders of checkpoints from which something may go on."""
-        return going_on(self._database)
+        return continuing.going_on(self._database)
 
     def is_complete(self) -> bool:
         """Whether nothing is left to train: no sampler is asked to tell."""
@@ -181,7 +178,9 @@ class Study:
         trial = replace(launched(number, kept), runs=runs_of(attributes))
         self.tally.put(trial)
         self.ladder.remember(number, attributes)
-        return launch_of(trial, kept, checkpoints_of(number, kept), promoted_to(attributes))
+        return launch_of(
+            trial, kept, continuing.checkpoints_of(number, kept), promoted_to(attributes)
+        )
 
     def promote(self) -> Launch | None:
         """A candidate that waited at a rung and goes on."""
@@ -294,8 +293,8 @@ class Study:
     def finish(self, number: int, **outcome: Any) -> Trial:
         """A trial ended as `outcome` (fields of its record) says.
 
-        A failure before anything worked is held back (`search.failures`): when all give one reason,
-        it is the task that is wrong, and no candidate is used up by that.
+        A failure before anything worked is held back (`trials/failures.py`): when all give one
+        reason, it is the task that is wrong, and no candidate is used up by that.
 
         Raises:
             StudyError: that many trials failed alike, and none worked.
@@ -318,15 +317,12 @@ class Study:
         asked = self._asked.pop(number)
         # The record first: told without it, a trial would be finished and empty.
         asked.set_user_attr("record", record_attribute(trial))
-        self._tell(trial, asked.number)
+        told = self._database.baselines if number < 0 else self._database.search
+        continuing.tell(told, trial, asked.number, self.space.search.objectives)
         self.tally.put(replace(trial, runs=()))
         self._curves.pop(number, None)
         self.log("ended", trial=number, **trial_summary(trial))
         return trial
-
-    def _tell(self, trial: Trial, number: int) -> None:
-        study = self._database.baselines if trial.number < 0 else self._database.search
-        tell(study, trial, number, self.space.search.objectives)
 
     def lose(self, number: int, cause: Cause, told: str) -> Trial | None:
         """A trial's worker died: it waits as a new trial, with its runs.
@@ -335,9 +331,9 @@ class Study:
             Its record where it was given up instead: it has failed, as `told`.
         """
         frozen = self._database.storage.get_trial(self._asked[number]._trial_id)
-        if next_attempt(frozen.user_attrs, cause) is None:
+        if continuing.next_attempt(frozen.user_attrs, cause) is None:
             return self.finish(number, state="failed", reason=told)
-        release(self._database, self.space.search.objectives, number < 0, frozen, cause)
+        continuing.release(self._database, self.space.search.objectives, number < 0, frozen, cause)
         del self._asked[number]
         self.tally.drop(number)
         self.ladder.forget(number)
@@ -357,10 +353,7 @@ class Study:
         """
         cause, objectives = "driver" if counted else "asked", self.space.search.objectives
         with self.storage_errors():
-            for baselines, study in self._database.studies:
-                for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                    if not is_paused(frozen.user_attrs):
-                        release(self._database, objectives, baselines, frozen, cause)
+            continuing.release_all(self._database, objectives, cause)
         self._asked.clear()
 
     def enter_finalists(self, candidates: bool = True) -> int:
@@ -369,17 +362,18 @@ class Study:
 
         candidates: whether they are chosen already; baselines and placebos are all taken.
         """
-        wanted = (e for e in self._missing_finalists() if candidates or e.trial.origin != "search")
-        missing = sorted(wanted, key=lambda entry: -entry.trial.seconds)
+        missing = [e for e in self._missing_finalists() if candidates or e.trial.origin != "search"]
+        missing.sort(key=lambda entry: -entry.trial.seconds)
         for entry in missing:
-            enter_finalist(entry, self._database)
+            entering.enter_finalist(entry, self._database)
         self._waiting[True] += len(missing)
         if missing:
             self.log("finalists", of=sorted({entry.trial.number for entry in missing}))
         return len(missing)
 
     def _missing_finalists(self) -> list[Entry]:
-        return missing_finalists(self.space, self._database, self.trials.values(), self.maximize)
+        known = self.trials.values()
+        return entering.missing_finalists(self.space, self._database, known, self.maximize)
 
     def storage_errors(self) -> AbstractContextManager[None]:
         """In it, what the database refuses is a StudyError of one line."""

@@ -16,19 +16,13 @@ from pathlib import Path
 from optuna.trial import FrozenTrial, TrialState
 
 from search.claiming import in_use
-from search.database import (
-    Database,
-    existing_database,
-    launched,
-    record_number,
-    recorded,
-    run_attributes,
-)
+from search.database.attributes import launched, record_number, recorded, run_attributes
+from search.database.opening import Database, existing_database
 from search.figures.settings import ReportSettings, settings_from_folder
 from search.integrity.audit import altered_line
-from search.ladder import is_paused
 from search.progress import Goal, Standing, duration, standing
 from search.records import Trial
+from search.trials.ladder import is_paused
 
 RECENT = timedelta(minutes=10)
 """How far back the rate of runs looks."""

@@ -28,6 +28,9 @@ from search.tuner.cluster import running_ray
 TESTS = Path(__file__).parent
 STORE = 80 * 2**20
 
+LOADS = "loaded.txt"
+"""Beside the space: a line for every process that has loaded the data."""
+
 TASK = f"""
 import sys
 sys.path.insert(0, {str(TESTS)!r})
@@ -35,7 +38,7 @@ from dataclasses import replace
 import neighbour, toy_task
 
 def load(data_root, **options):
-    with open("loaded.txt", "a") as log:  # relative to the driver's folder
+    with open(LOADS, "a") as log:
         log.write(f"{{__file__}} {{neighbour.WORD}}" + chr(10))
     return toy_task.load(data_root, **options)
 
@@ -58,7 +61,8 @@ batching: off
 
 def space(folder: Path, *settings: str) -> Space:
     folder.mkdir(exist_ok=True)
-    (folder / "task.py").write_text(TASK, encoding="utf-8")
+    task = TASK.replace("LOADS", repr(str(folder / LOADS)))
+    (folder / "task.py").write_text(task, encoding="utf-8")
     (folder / "neighbour.py").write_text("WORD = 'hello'\n", encoding="utf-8")
     path = folder / "spread.yaml"
     path.write_text(YAML, encoding="utf-8")

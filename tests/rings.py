@@ -10,6 +10,7 @@ from search.records import Point, Run, Trial
 from search.space.settings import Space
 from search.space.space import load_space
 from search.study import Launch, Study, open_study, read_trials
+from tests.toy_space import RULES
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,24 +30,13 @@ def load(data_root, **options):
 TASK = replace(toy_task.TASK, load=load)
 """
 
-YAML = """
+YAML = f"""
 name: rings
 task: task.py
-recipe: {epochs: EPOCHS}
-activation:
-  F:
-    - x * G
-    - x * G * (1 + g * tanh(std(x)))  where g in [0, 0.3]
-  G:
-    - sigmoid(ARG)
-    - gompertz(ARG)
-  ARG:
-    - x
-    - s * x  where s in log[0.5, 2]
-depth: 3
-baselines: [relu, silu]
-learning_rate: {grid: [0.03, 0.1, 0.3], default: 0.1}
-search: {sampler: random, trials: 2, seed: 0}
+recipe: {{epochs: EPOCHS}}
+{RULES}baselines: [relu, silu]
+learning_rate: {{grid: [0.03, 0.1, 0.3], default: 0.1}}
+search: {{sampler: random, trials: 2, seed: 0}}
 """
 
 

@@ -14,6 +14,7 @@ from search.errors import run_cli
 from search.records import Run, Trial
 from search.run import main
 from search.study import read_trials
+from tests.toy_space import RULES
 
 ROOT = Path(__file__).resolve().parent.parent
 ENDED = ("complete", "pruned", "diverged", "failed", "rejected", "duplicate")
@@ -22,18 +23,7 @@ YAML = f"""
 name: rings
 task: {ROOT / "tests" / "toy_task.py"}
 recipe: {{epochs: EPOCHS}}
-activation:
-  F:
-    - x * G
-    - x * G * (1 + g * tanh(std(x)))  where g in [0, 0.3]
-  G:
-    - sigmoid(ARG)
-    - gompertz(ARG)
-  ARG:
-    - x
-    - s * x  where s in log[0.5, 2]
-depth: 3
-baselines: [relu, silu]
+{RULES}baselines: [relu, silu]
 learning_rate: {{grid: [0.03, 0.1, 0.3], default: 0.1}}
 search: {{sampler: tpe, trials: TRIALS, seed: 0}}
 """
@@ -61,17 +51,22 @@ def refused(space: Path, *more: str, capsys: pytest.CaptureFixture[str]) -> list
     return out.err.splitlines()
 
 
-def started(space: Path) -> subprocess.Popen[str]:
-    """A search that has just finished its first trial of this session."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "search.run", *words(space)],
+def driver(words: list[str], stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    """A search of its own session, whose lines come as they are printed."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "search.run", *words],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         cwd=ROOT,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
         start_new_session=True,
     )
+
+
+def started(space: Path) -> subprocess.Popen[str]:
+    """A search that has just finished its first trial of this session."""
+    process = driver(words(space))
     assert process.stdout is not None
     first = process.stdout.readline()
     if " batching: " in first:

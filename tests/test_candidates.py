@@ -148,7 +148,7 @@ def together(
 
 
 def alike(texts: tuple[str, ...]) -> list[MakeActivation]:
-    return makers(lift([parse(text) for text in texts]))
+    return makers(lift([parse(text) for text in texts]), "auto")
 
 
 @pytest.mark.parametrize("case", ALIKE)

@@ -28,7 +28,7 @@ from search.tuner import on_a_worker, plan_on_a_cluster
 from search.tuner.capacity import Capacity, Node, most_at_once
 from search.tuner.cluster import running_ray
 from search.tuner.shipping import FOLDER, JOB, Origin, runtime_env
-from tests.cluster_cases import STORE, TESTS, search, space, token
+from tests.cluster_cases import LOADS, STORE, TESTS, search, space, token
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +44,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         found.shutdown()
 
 
-def test_a_search_runs_on_the_nodes_of_a_cluster(
-    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.chdir(tmp_path)
+def test_a_search_runs_on_the_nodes_of_a_cluster(tmp_path: Path, cluster: Cluster):
     wanted = space(tmp_path / "space")
     study, _ = search(wanted, tmp_path / "results", cluster.address)
     trials = [t for t in read_trials(tmp_path / "results") if t.state == "complete"]
     assert len(trials) == 6 and study.counts()["complete"] == 4
-    loads = (tmp_path / "loaded.txt").read_text().splitlines()
+    loads = (tmp_path / "space" / LOADS).read_text().splitlines()
     # Both files lie where the driver has them, so that is where they were read from.
     assert set(loads) == {f"{tmp_path / 'space' / 'task.py'} hello"} and len(loads) == 2
     assert not ray.is_initialized()
@@ -117,7 +114,6 @@ def test_what_cannot_be_joined_or_is_too_small_gives_one_line(tmp_path: Path, cl
 
 @pytest.mark.slow
 def test_a_search_grows_with_its_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("search.tuner.capacity.EVERY", 0.5)
     wanted = space(tmp_path, "search.trials=20", "recipe.epochs=60")
     with token(tmp_path):
@@ -141,7 +137,7 @@ def test_a_search_grows_with_its_cluster(tmp_path: Path, monkeypatch: pytest.Mon
     told = [line["what"] for line in read_log(tmp_path / "results")]
     # At first: two slots, and one that is proposed ahead.
     assert told[: told.index("ended")].count("launched") <= 2 + 1
-    workers = (tmp_path / "loaded.txt").read_text().splitlines()
+    workers = (tmp_path / LOADS).read_text().splitlines()
     assert len(workers) == 4  # a process for each of the four processors
     trials = [t for t in read_trials(tmp_path / "results") if t.state == "complete"]
     assert len(trials) == 22

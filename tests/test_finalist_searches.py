@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import os
 import random
 import subprocess
-import sys
 import time
 from collections import Counter
 from dataclasses import asdict, replace
@@ -31,7 +29,8 @@ from search.study import read_trials
 from search.training.candidate import train_candidate
 from search.training.from_space import task_of, training_of
 from search.training.job import Job
-from tests.rings import PATIENT, ROOT, opened, reread, write
+from tests.rings import PATIENT, opened, reread, write
+from tests.run_cases import driver
 
 
 def words(space: Path, *settings: str) -> list[str]:
@@ -77,15 +76,7 @@ def test_a_complete_search_trains_its_finalists_when_they_are_asked_for(
 
 def started(space: Path, *settings: str) -> subprocess.Popen[str]:
     """A search whose first finalist has just ended."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "search.run", *words(space, *settings)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        start_new_session=True,
-    )
+    process = driver(words(space, *settings))
     assert process.stdout is not None
     seen = []
     for text in process.stdout:

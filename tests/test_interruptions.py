@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +19,7 @@ import pytest
 from search.orphans import descendants
 from search.records import Run
 from search.study import read_trials
+from tests.run_cases import driver
 
 pytestmark = pytest.mark.slow
 
@@ -72,15 +72,7 @@ def space(folder: Path, batching: str, sleep: float = 0.005) -> Path:
 
 
 def started(path: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "search.run", str(path), "--results", str(path.parent)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        start_new_session=True,
-    )
+    return driver([str(path), "--results", str(path.parent)], subprocess.STDOUT)
 
 
 def runs(path: Path) -> dict[str, list[Run]]:

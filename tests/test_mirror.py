@@ -12,9 +12,9 @@ import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from search.mirror import Mirror, write_attributes
-from search.rows import add_trials, each_attribute, load_trials
-from search.storage import Place, connected, disconnect
+from search.database.mirror import Mirror, write_attributes
+from search.database.rows import add_trials, each_attribute, load_trials
+from search.database.storage import Place, connected, disconnect
 
 
 @dataclass(frozen=True, slots=True)

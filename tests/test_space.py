@@ -130,6 +130,7 @@ def test_a_resolved_space_keeps_what_is_not_the_default(tmp_path: Path) -> None:
         "search.trials=99",
         "resources={cpu: 1, gpu: 1, max_concurrent: 8}",
         "device=cuda",
+        "kernel=torch",
         "timeout=60",
         "data_root=/tmp",
     ],

@@ -196,6 +196,7 @@ MISTAKES = [
     ("gates: off", "timout: 60", 14, "unknown key 'timout'; did you mean 'timeout'?"),
     ("gates: off", "gates: of", 14, "gates: expected true or false, got 'of'"),
     ("device: cpu", "device: gpu", 15, "device: unknown device 'gpu'; did you mean 'cpu'?"),
+    ("device: cpu", "kernel: cc", 15, "kernel: unknown kernel 'cc'; did you mean 'c'?"),
     ("device: cpu", "name: other", 15, "key 'name' stands twice; the first is at s.yaml:1"),
     (
         "device: cpu",

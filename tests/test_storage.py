@@ -20,11 +20,11 @@ from pathlib import Path
 import optuna
 import pytest
 
+from search.database.storage import POINTER, expanded, url_problem
 from search.environment import environment_variables
 from search.errors import SpaceError, StudyError
 from search.orphans import descendants
 from search.space.space import load_space
-from search.storage import POINTER, expanded, url_problem
 from search.study import open_study, read_trials
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,9 +10,9 @@ import pytest
 from optuna.trial import TrialState
 
 from search.errors import StudyError
-from search.failures import ALIKE
 from search.records import Point
 from search.study import read_trials
+from search.trials.failures import ALIKE
 from tests.study_cases import (
     MakeSpace,
     baselines_trained,

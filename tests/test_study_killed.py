@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from optuna.trial import TrialState
 
-from search.continuing import ATTEMPTS
 from search.samplers import build_sampler
 from search.study import Launch
+from search.trials.continuing import ATTEMPTS
 from tests.study_cases import (
     MakeSpace,
     baselines_trained,

@@ -15,6 +15,7 @@ from search.records import Point, Run
 from search.training.candidate import train_candidate
 from search.training.gate import GATE_STEPS, gate_in_training
 from search.training.job import Job, Training
+from search.training.prepared import prepare
 from search.training.rates import EXTENSIONS, Grid, best_rate, mean_scores, next_rate, why_diverged
 from search.training.sweep import sweep
 
@@ -293,6 +294,15 @@ def test_an_error_in_a_candidate_is_its_outcome():
     outcome = train_candidate(training(), Job("u * sigmoid(x)", gated=False))
     assert outcome.state == "failed"
     assert "expects x and u" in outcome.reason and "\n" not in outcome.reason
+
+
+@pytest.mark.parametrize("kernel", ["torch", "composed"])
+def test_a_kernel_that_is_asked_for_trains_to_the_same_result_and_is_remembered(kernel: str):
+    job = Job("x * sigmoid(b * x) where b = 1 per channel", gated=True)
+    usual, asked = (train_candidate(training(kernel=each), job) for each in ("auto", kernel))
+    assert asked.state == "complete" and asked.score == pytest.approx(usual.score, abs=0.02)
+    assert prepare(training(kernel=kernel)).maker("relu(x)").keywords == {"kernel": kernel}
+    assert asked.environment["kernel"] == kernel and "kernel" not in usual.environment
 
 
 def test_an_error_of_the_task_is_no_candidates(tmp_path: Path):

@@ -7,7 +7,7 @@ from collections import Counter
 
 from search.progress import Goal, standing, standing_of
 from search.records import Trial
-from search.tally import TOLD, Tally
+from search.trials.tally import TOLD, Tally
 from tests.rings import trial
 
 ORIGINS = ("search", "search", "search", "baseline", "placebo", "finalist")

@@ -15,6 +15,7 @@ from search.space.space import load_space
 from search.study import Study, open_study
 from search.training.from_space import task_of, training_of
 from search.tuner import run_search
+from tests.toy_space import RULES
 
 TESTS = Path(__file__).parent
 
@@ -46,25 +47,14 @@ def build(make_activation, splits, **options):
 TASK = replace(toy_task.TASK, load=load, build=build)
 """
 
-YAML = """
+SMALL = RULES.replace("  G:", "    - 0.002 * x * G\n  G:")
+YAML = f"""
 name: toy
 task: task.py
-recipe: {epochs: EPOCHS}
-activation:
-  F:
-    - x * G
-    - x * G * (1 + g * tanh(std(x)))  where g in [0, 0.3]
-    - 0.002 * x * G
-  G:
-    - sigmoid(ARG)
-    - gompertz(ARG)
-  ARG:
-    - x
-    - s * x  where s in log[0.5, 2]
-depth: 3
-baselines: [relu, silu]
-learning_rate: {grid: [0.03, 0.3], default: 0.3}
-search: {sampler: random, trials: 6, seed: 1}
+recipe: {{epochs: EPOCHS}}
+{SMALL}baselines: [relu, silu]
+learning_rate: {{grid: [0.03, 0.3], default: 0.3}}
+search: {{sampler: random, trials: 6, seed: 1}}
 """
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from search.benchmarks.filling import fill, made_up_runs, outcome
+from search.database.storage import DATABASE
 from search.environment import environment
 from search.errors import SearchError
 from search.figures.report import write_report
@@ -32,7 +33,6 @@ from search.protocol import gate_before_training
 from search.results import driver_recorded
 from search.space.settings import Space
 from search.space.space import load_space
-from search.storage import DATABASE
 from search.study import Launch, Study, open_study, read_trials
 from search.tasks.task import Task, recipe_with
 from search.training.from_space import task_of

@@ -19,7 +19,9 @@ import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from search.database import candidate_attribute, launched, open_database, record_attribute, run_key
+from search.database.attributes import candidate_attribute, launched, record_attribute, run_key
+from search.database.opening import open_database
+from search.database.rows import add_trials
 from search.errors import SearchError
 from search.integrity.sealing import sealed
 from search.language.evaluate import evaluate
@@ -27,7 +29,6 @@ from search.language.expression import Expression
 from search.language.fingerprint import fingerprint
 from search.language.parser import parse
 from search.records import Point, Run, Trial, to_json
-from search.rows import add_trials
 from search.samplers.derivations import drawn, mutated
 from search.space.grammar import Candidate, Grammar
 from search.space.settings import Space

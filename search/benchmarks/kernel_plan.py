@@ -10,7 +10,7 @@ import torch
 from search.benchmarks.goals import TYPES
 from search.benchmarks.measured import DIRECTIONS, PEERS
 from search.errors import ExpressionError, KernelError, near_miss
-from search.kernels.formula import KERNELS
+from search.kernels import KERNELS
 from search.language.catalog import CATALOG, read_activation
 from search.language.expression import Expression
 

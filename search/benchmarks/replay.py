@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 
 from search.benchmarks.ranking import best_rates, top_count, values
 from search.benchmarks.table import Row, Table
-from search.database import open_in_memory
-from search.entering import enter_baseline
+from search.database.opening import open_in_memory
 from search.language.expression import Expression
 from search.language.fingerprint import fingerprint
 from search.language.parser import parse
 from search.proposals import Proposals
 from search.space.settings import LearningRates, SearchSettings, Space
 from search.study import Study
+from search.trials.entering import enter_baseline
 
 IN_TRAINING = "training: "
 """How the reason of the gate begins that is a short training: no gate before training."""

@@ -38,7 +38,6 @@ from search.benchmarks.table import (
 )
 from search.environment import environment
 from search.errors import SpaceError, StudyError
-from search.failures import refuse_alike
 from search.kernels.abreast import forms_abreast
 from search.kernels.formula import compile_batch
 from search.language.fingerprint import fingerprint
@@ -55,6 +54,7 @@ from search.training.candidates import groups_of, train_candidates
 from search.training.from_space import training_of
 from search.training.job import Job, Outcome, Training
 from search.training.prepared import prepare
+from search.trials.failures import refuse_alike
 
 LARGEST = 20_000
 """The most derivations of a space that is tabulated."""

@@ -1,8 +1,12 @@
-"""Runs per minute of a search against the plain alternative, whole processes taking turns.
+"""Runs per minute of a search against other ways of doing the same, whole processes taking turns.
 
-Both train the same grid: some published activations, on a space's task, rates and seeds, without
+All train the same grid: some published activations, on a space's task, rates and seeds, without
 grid extension, gates and cost measurements left on for ours as in a real search. Start-up is
-counted for both.
+counted for all.
+
+    plain      one Ray Tune trial per (candidate, rate, seed)
+    torch      the same search with activations as torch's operations
+    composed   the same with formulas as one writes them, differentiated by autograd
 """
 
 from __future__ import annotations
@@ -17,9 +21,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from search.errors import SearchError
+from search.errors import SearchError, near_miss
 from search.space.space import load_space
 
+OURS = "search"
+WAYS = ("plain", "torch", "composed")
 NAMES = ("relu", "gelu", "silu", "mish", "golu", "elu", "tanh", "hard_swish")
 
 
@@ -37,19 +43,26 @@ class Throughput:
         return 60 * self.runs / statistics.median(self.seconds)
 
 
-def compare(space: Path, names: Sequence[str], rounds: int) -> tuple[Throughput, Throughput]:
-    """Both ways in turn, `rounds` times."""
+def compare(
+    space: Path, names: Sequence[str], rounds: int, against: Sequence[str] = ("plain",)
+) -> tuple[Throughput, ...]:
+    """The search and what it is held against in turn, `rounds` times.
+
+    Raises:
+        SearchError: a way is unknown, or a process failed.
+    """
+    if unknown := [way for way in against if way not in WAYS]:
+        raise SearchError(*(f"--against: unknown '{w}'{near_miss(w, WAYS)}" for w in unknown))
     overrides = [f"baselines=[{', '.join(names)}]", "learning_rate.extend=false"]
     ablation = _ablation(space)
     settings = [word for override in overrides for word in ("--set", override)]
     loaded = load_space(ablation, overrides)
     runs = len(names) * len(loaded.learning_rate.grid) * len(loaded.seeds)
-    ours, plain = list[float](), list[float]()
+    seconds = {way: list[float]() for way in (OURS, *against)}
     for _ in range(rounds):
-        with tempfile.TemporaryDirectory() as folder:
-            ours.append(_seconds("search.run", str(ablation), *settings, "--results", folder))
-        plain.append(_seconds("search.benchmarks.plain_tune", str(ablation), *settings))
-    return Throughput("search", runs, tuple(ours)), Throughput("plain", runs, tuple(plain))
+        for way, found in seconds.items():
+            found.append(_seconds(way, [str(ablation), *settings]))
+    return tuple(Throughput(way, runs, tuple(found)) for way, found in seconds.items())
 
 
 def _ablation(space: Path) -> Path:
@@ -64,16 +77,22 @@ def _ablation(space: Path) -> Path:
     return path
 
 
-def _seconds(module: str, *arguments: str) -> float:
-    began = time.perf_counter()
-    run = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True)
-    if run.returncode:
-        raise SearchError(f"{module}: {run.stderr.strip().splitlines()[-1]}")
-    return time.perf_counter() - began
+def _seconds(way: str, words: Sequence[str]) -> float:
+    """Of one process."""
+    module = "search.benchmarks.plain_tune" if way == "plain" else "search.run"
+    kernel = [] if way in (OURS, "plain") else ["--set", f"kernel={way}"]
+    with tempfile.TemporaryDirectory() as folder:
+        results = [] if way == "plain" else ["--results", folder]
+        began = time.perf_counter()
+        command = [sys.executable, "-m", module, *words, *kernel, *results]
+        run = subprocess.run(command, capture_output=True, text=True)
+        if run.returncode:
+            raise SearchError(f"{way}: {run.stderr.strip().splitlines()[-1]}")
+        return time.perf_counter() - began
 
 
 def table(ways: Sequence[Throughput]) -> str:
-    """Runs per minute of each way, seconds as median (least to most), and the ratio."""
+    """Runs per minute of each way, seconds as median (least to most), and the ratios."""
     lines = [f"{'way':<8} {'runs/min':>9} {'runs':>5} {'seconds':>22} {'n':>3}"]
     for way in ways:
         middle = statistics.median(way.seconds)
@@ -82,10 +101,10 @@ def table(ways: Sequence[Throughput]) -> str:
             f"{way.way:<8} {way.runs_per_minute:>9.1f} {way.runs:>5} {spread:>22}"
             f" {len(way.seconds):>3}"
         )
-    ratios = [b / a for a, b in zip(ways[0].seconds, ways[1].seconds, strict=True)]
-    lines.append(
-        f"ratio    {statistics.median(ratios):>9.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-    )
+    for way in ways[1:]:
+        ratios = [b / a for a, b in zip(ways[0].seconds, way.seconds, strict=True)]
+        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        lines.append(f"{OURS} against {way.way}: {spread} times as fast")
     return "\n".join(lines)
 
 

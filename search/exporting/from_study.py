@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from search.database import read_trials
+from search.database.reading import read_trials
 from search.errors import StudyError
 from search.exporting.source import Source
 from search.figures.leaderboard import LeaderboardInfo, Row, leaderboard_info

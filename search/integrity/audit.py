@@ -18,11 +18,8 @@ from typing import Any
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from search.continuing import next_attempt, release
-from search.database import (
+from search.database.attributes import (
     RUN,
-    Database,
-    existing_database,
     launched,
     record_number,
     recorded,
@@ -31,16 +28,18 @@ from search.database import (
     runs_of,
     values_of,
 )
+from search.database.opening import Database, existing_database
+from search.database.rows import each_attribute
+from search.database.storage import reading
 from search.integrity.mending import tell_again, write_record
 from search.integrity.sealing import intact
-from search.ladder import is_paused
 from search.language.fingerprint import fingerprint
 from search.language.parser import parse
 from search.records import Trial, run_from_json
-from search.rows import each_attribute
 from search.space.settings import defining
-from search.storage import reading
 from search.training.rates import best_rate, mean_scores
+from search.trials.continuing import next_attempt, release
+from search.trials.ladder import is_paused
 
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
 """What Optuna is told of a record's state; FAIL of all others."""

@@ -9,21 +9,17 @@ from pathlib import Path
 
 import yaml
 
-from search.database import (
-    Database,
-    differences,
-    directions_of,
-    existing_database,
-    records,
-    run_attributes,
-)
+from search.database.attributes import run_attributes
+from search.database.definitions import differences, directions_of
+from search.database.opening import Database, existing_database
+from search.database.reading import records
+from search.database.storage import DAMAGED, found_place
 from search.errors import StudyError, shortened, shown
 from search.figures.settings import settings_from_folder
 from search.integrity.audit import Problem, entries_of, problems, unhashed
 from search.integrity.salvage import damage, keep_copy, missing_rows, salvage
 from search.results import claimed, in_use
 from search.space.settings import defining
-from search.storage import DAMAGED, found_place
 
 ROUNDS = 4
 """What is mended may show what else is wrong: a row that was lost, then its trial's state."""

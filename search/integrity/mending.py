@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import text
 
-from search.database import Database, record_attribute
+from search.database.attributes import record_attribute
+from search.database.opening import Database
 from search.records import Trial
 
 

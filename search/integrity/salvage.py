@@ -24,10 +24,11 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy import URL
 
-from search.database import SUFFIX, launched
+from search.database.attributes import launched
+from search.database.opening import SUFFIX
+from search.database.storage import DATABASE
 from search.errors import StudyError, shortened
 from search.records import run_from_json, trial_from_json
-from search.storage import DATABASE
 
 TABLES = (
     "studies",

@@ -13,15 +13,13 @@ import torch
 from torch import Tensor
 
 from search.errors import KernelError, near_miss
+from search.kernels import KERNELS
 from search.kernels.c_build import find_compiler
 from search.kernels.c_rendering import CRendering, build_renderings, load_c, serves_dtype
 from search.kernels.program import lower, penalty_expression
 from search.kernels.torch_rendering import load_torch
 from search.language.expression import Expression
 
-KERNELS = ("auto", "torch", "c", "triton", "composed")
-"""auto: the quickest that serves the tensor; torch: its operations, everywhere; composed: those,
-differentiated by torch's autograd, as one would write the formula by hand (for comparisons)."""
 _LOG = logging.getLogger("search.kernels")
 
 

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from search.errors import KernelError
+from search.kernels.torch_rendering import TorchRendering
 from search.kernels.triton_rendering import TritonRendering, load_triton
 from search.kernels.triton_tiles import (
     Shape,
@@ -245,7 +246,7 @@ def _compare_gradients(
             if k < count:
                 bad = _wrong(a, b, c, [*tensors[:count], dy], _scale(rendering, c, seen[0]))
             else:
-                bad = _wrong(a, b, c, [], _sizes(rendering, dy, wide, dim, k))
+                bad = _wrong(a, b, c, [], sizes_of_terms(rendering.reference, dy, wide, dim, k))
             wrong[k] &= bad
     for k, (bad, a, c) in enumerate(zip(wrong, given, found[0], strict=True)):
         if a is not None and c is not None and (k < count or sums):
@@ -268,11 +269,13 @@ def _scale(rendering: TritonRendering, exact: Tensor, x: Tensor) -> Tensor:
     return torch.maximum(size, torch.nan_to_num(x.double().abs(), nan=1.0, posinf=1.0))
 
 
-def _sizes(rendering: TritonRendering, dy: Tensor, wide: list[Tensor], dim: int, k: int) -> Tensor:
+def sizes_of_terms(
+    reference: TorchRendering, dy: Tensor, wide: Sequence[Tensor], dim: int, k: int
+) -> Tensor:
     """The sum of the sizes of a parameter's terms: with a parameter an element, terms stay."""
     apart = [t.expand(dy.shape) for t in wide]
     needed = [i == k for i in range(len(wide))]
-    terms = rendering.reference.backward(dy.double(), apart, dim, needed)[k]
+    terms = reference.backward(dy.double(), apart, dim, needed)[k]
     assert terms is not None
     return terms.abs().sum_to_size(wide[k].shape)
 
@@ -286,12 +289,16 @@ def _wrong(
     for t in inputs:
         nan = nan | t.isnan()
     finite = own.isfinite() & exact.to(given.dtype).isfinite() & ~nan
-    tolerance = torch.finfo(given.dtype).eps * exact.abs()
-    tolerance = tolerance + _ROUNDINGS * torch.finfo(torch.float32).eps * scale
-    tolerance = tolerance + 4.0 * (own - exact).abs()
-    wrong = finite & ~((got - exact).abs() <= tolerance)
+    wrong = finite & ~((got - exact).abs() <= tolerance(given.dtype, own, exact, scale))
     wrong = wrong | (own.isinf() & (exact == own) & (got != own))
     return wrong | (nan & exact.isnan() & ~got.isnan())
+
+
+def tolerance(dtype: torch.dtype, own: Tensor, exact: Tensor, scale: Tensor) -> Tensor:
+    """How far a kernel may be from float64, where torch's operations in the dtype give `own`."""
+    rounding = torch.finfo(dtype).eps * exact.abs()
+    rounding = rounding + _ROUNDINGS * torch.finfo(torch.float32).eps * scale
+    return rounding + 4.0 * (own - exact).abs()
 
 
 def _raise_where(wrong: Tensor, name: str, given: Tensor, exact: Tensor, x: Tensor | None) -> None:

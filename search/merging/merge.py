@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from search.database import existing_database
+from search.database.opening import existing_database
 from search.decisions import LOG
 from search.errors import StudyError, shown
 from search.integrity.audit import problems

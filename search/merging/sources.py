@@ -14,20 +14,14 @@ from typing import Any
 import yaml
 
 from search.claiming import in_use
-from search.database import (
-    Direction,
-    differences,
-    directions_of,
-    existing_database,
-    launched,
-    recorded,
-    runs_of,
-)
+from search.database.attributes import launched, recorded, runs_of
+from search.database.definitions import Direction, differences, directions_of
+from search.database.opening import existing_database
+from search.database.storage import DATABASE, POINTER, found_place, reading
 from search.errors import StudyError, shown
 from search.integrity.audit import Entry, entries_of, problems
 from search.integrity.salvage import BESIDE
 from search.merging.joining import Kept
-from search.storage import DATABASE, POINTER, found_place, reading
 
 MAY_DIFFER = ("name", "search.seed", "search.sampler")
 """Keys of a definition that say nothing about what a score means."""

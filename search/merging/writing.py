@@ -13,24 +13,19 @@ import optuna
 import yaml
 from optuna.trial import TrialState
 
-from search.database import (
-    SUFFIX,
-    definition_name,
-    record_attribute,
-    record_number,
-    run_key,
-    values_of,
-)
+from search.database.attributes import record_attribute, record_number, run_key, values_of
+from search.database.definitions import definition_name
+from search.database.mirror import Mirror
+from search.database.opening import SUFFIX
+from search.database.storage import DATABASE, Place, connected, disconnect
 from search.decisions import LOG, Log
 from search.integrity.sealing import sealed
-from search.ladder import rung_attributes
-from search.launches import first_of_each
 from search.merging.joining import Joined, Joining
 from search.merging.sources import TRAINED, Source
-from search.mirror import Mirror
 from search.records import to_json
 from search.results import write_whole
-from search.storage import DATABASE, Place, connected, disconnect
+from search.trials.ladder import rung_attributes
+from search.trials.launches import first_of_each
 
 
 def write_study(

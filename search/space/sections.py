@@ -239,7 +239,7 @@ def read_storage(fields: Fields) -> str | None:
     value = fields.values.get("storage")
     if value is None or value.data is None:
         return None
-    from search.storage import url_problem  # here, since that needs Optuna
+    from search.database.storage import url_problem  # here, since that needs Optuna
 
     text = value.text.strip() if not isinstance(value.data, dict | list) else ""
     if problem := url_problem(text):

@@ -40,6 +40,7 @@ _NO_PART = (
     "placebos",
     "resources",
     "device",
+    "kernel",
     "batching",
     "timeout",
     "checkpoints",
@@ -197,6 +198,8 @@ class Space:
     gates: bool = True
     """Whether candidates must pass the gates before they are trained."""
     device: str = "auto"
+    kernel: str = "auto"
+    """What activations run as, one of `search.kernels.KERNELS`."""
     batching: int | None = None
     """At most how many runs train in one program; 1 is off, None chooses by measuring."""
     timeout: float | None = None
@@ -223,9 +226,9 @@ class Space:
     def definition(self) -> dict[str, Any]:
         """What identifies the study, as JSON values: a change of it is another study.
 
-        The number of trials, finalists, placebos, the resources, the device, the batching, what is
-        compiled, the time a run may take, the checkpoints, where the data lie and where the trials
-        are kept are left out.
+        The number of trials, finalists, placebos, the resources, the device, the kernel, the
+        batching, what is compiled, the time a run may take, the checkpoints, where the data lie and
+        where the trials are kept are left out.
         """
         return defining(self.resolved())
 
@@ -248,6 +251,7 @@ class Space:
             "resources": _plain(asdict(self.resources)),
             "gates": self.gates,
             "device": self.device,
+            "kernel": self.kernel,
             "batching": {None: "auto", 1: "off"}.get(self.batching, self.batching),
             "timeout": self.timeout,
             "checkpoints": "off" if self.checkpoints is None else _plain(asdict(self.checkpoints)),

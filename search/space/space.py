@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from search.errors import SpaceError
+from search.kernels import KERNELS
 from search.space.baselines import read_baselines
 from search.space.document import Problems, Value, override, read_document
 from search.space.fields import Fields
@@ -48,6 +49,7 @@ KEYS = (
     "resources",
     "gates",
     "device",
+    "kernel",
     "batching",
     "timeout",
     "checkpoints",
@@ -115,6 +117,7 @@ def _space(fields: Fields, path: Path, problems: Problems) -> Space | None:
         "resources": read_resources(fields),
         "gates": fields.truth("gates", True),
         "device": fields.word("device", DEVICES, "auto"),
+        "kernel": fields.word("kernel", KERNELS, "auto"),
         "batching": read_batching(fields),
         "timeout": read_timeout(fields),
         "checkpoints": checkpoints,

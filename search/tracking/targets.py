@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from search.database import read_trials
+from search.database.reading import read_trials
 from search.figures.settings import settings_from_folder
 from search.tracking.event_files import write_events
 from search.tracking.mlflow_runs import write_runs

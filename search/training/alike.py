@@ -53,13 +53,13 @@ def _program(expression: Expression) -> Hashable:
     return folded.body, folded.penalty, tuple((p.name, p.scope) for p in folded.parameters)
 
 
-def makers(lifted: Lifted) -> list[MakeActivation]:
+def makers(lifted: Lifted, kernel: str) -> list[MakeActivation]:
     """What makes each candidate's activation: modules that differ in their numbers alone."""
-    return [partial(_made, own, lifted.held) for own in lifted.each]
+    return [partial(_made, own, lifted.held, kernel) for own in lifted.each]
 
 
-def _made(expression: Expression, held: Sequence[str]) -> nn.Module:
-    module = Activation(expression)
+def _made(expression: Expression, held: Sequence[str], kernel: str) -> nn.Module:
+    module = Activation(expression, kernel=kernel)
     for name in held:
         module.get_parameter(name).requires_grad_(False)
     return module

@@ -9,7 +9,6 @@ from functools import partial
 
 import torch
 
-from search.activation import Activation
 from search.environment import worker_environment
 from search.kernels.abreast import forms_abreast
 from search.kernels.formula import compile_batch
@@ -78,11 +77,12 @@ def train_candidate(
 def _taken_up(prepared: Prepared, training: Training, job: Job, say: Callable[[str], None]) -> Work:
     """The job with its activation, tried in the task's model; its kernels are built."""
     expression = parse(job.expression)
-    if training.at_once > 1 and prepared.device == "cpu":  # together: 25 ms a form, not 150
+    if training.at_once > 1 and prepared.compiles:
         compile_batch([expression, *forms_abreast(expression)])
-    make_activation = partial(Activation, expression)
+    make_activation = prepared.maker(expression)
     parameters = parameters_of(prepared, make_activation)
-    return Work(prepared, training, job, make_activation, parameters, say)
+    told = {} if training.kernel == "auto" else {"kernel": training.kernel}
+    return Work(prepared, training, job, make_activation, parameters, say, told=told)
 
 
 def _trained(

@@ -14,7 +14,6 @@ from functools import partial
 
 import torch
 
-from search.activation import Activation
 from search.kernels.abreast import forms_abreast
 from search.kernels.formula import compile_batch
 from search.language.lifting import lift
@@ -112,7 +111,7 @@ def _admitted(prepared: Prepared, training: Training, jobs: Mapping[int, Job]) -
     """The jobs that pass the training gate, or need not; the others meet it again, alone."""
     found = {}
     for place, job in jobs.items():
-        make_activation, grid = partial(Activation, parse(job.expression)), grid_of(training, job)
+        make_activation, grid = prepared.maker(parse(job.expression)), grid_of(training, job)
         open_ = not job.gated or bool(job.finished)
         if open_ or not gate_problem(prepared, make_activation, grid):
             found[place] = job
@@ -128,7 +127,7 @@ def _train_together(
         recipe = longer(prepared.recipe, first.budget)
         prepared = replace(prepared, recipe=recipe, testing=True)
     lifted = lift([parse(job.expression) for job in jobs.values()])
-    if prepared.device == "cpu":  # together: 25 ms a form, not 150
+    if prepared.compiles:
         compile_batch([lifted.each[0], *forms_abreast(lifted.each[0])])
     courses = [
         Course(
@@ -139,6 +138,6 @@ def _train_together(
         )
         for place, job in jobs.items()
     ]
-    batch = batch_of(prepared, makers(lifted))
+    batch = batch_of(prepared, makers(lifted, prepared.kernel))
     most, abreast = training.at_once * len(jobs), any(course.rungs for course in courses)
     sweep_abreast(courses, lambda members: in_batches(batch, members, most, abreast=abreast))

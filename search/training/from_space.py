@@ -35,6 +35,7 @@ def training_of(space: Space, task: Task) -> Training:
         ),
         by_loss=space.by_loss,
         device=_device(space),
+        kernel=space.kernel,
         threads=max(1, int(resources.cpu / resources.workers)),
         workers=resources.workers,
         in_step=space.search.stopping is not None or space.search.promotion is not None,

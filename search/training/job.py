@@ -28,6 +28,8 @@ class Training:
     by_loss: bool = False
     """Whether the validation loss is the score."""
     device: str = "cpu"
+    kernel: str = "auto"
+    """What activations run as, one of `search.kernels.KERNELS`."""
     threads: int = 1
     at_once: int = 1
     """How many runs train in one program (see `search.training.planner`); 1: the plain loop."""

@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 
-from search.activation import Activation
 from search.environment import environment
 from search.records import Key, Run
 from search.tasks.task import Split, find_task, recipe_with
@@ -113,7 +112,7 @@ def train_short(prepared: Prepared, keys: Sequence[Key], steps: int) -> list[Run
         "recipe": replace(prepared.recipe, max_steps=most),
         "device": prepared.device,
     }
-    program = prepared.task, prepared.splits, partial(Activation, TYPICAL)
+    program = prepared.task, prepared.splits, prepared.maker(TYPICAL)
     if len(keys) > 1:
         epochs = run_together(*program, keys=keys, **shared)
         return [run for epoch in epochs for run in epoch.ended]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import traceback
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from search.activation import Activation
 from search.errors import TaskError
+from search.language.expression import Expression
 from search.tasks.task import (
     MakeActivation,
     Recipe,
@@ -46,6 +48,8 @@ class Prepared:
     """Whether runs end with a look at the test part."""
     shards: Shards = ALONE
     """This process's part, where a run takes several."""
+    kernel: str = "auto"
+    """What activations run as."""
 
     @property
     def steps(self) -> int:
@@ -57,6 +61,15 @@ class Prepared:
         """Epochs of one run, the last of which `max_steps` may cut."""
         return -(-self.steps // full_batches(len(self.splits.train.targets), self.recipe))
 
+    @property
+    def compiles(self) -> bool:
+        """Whether C kernels will be asked for: several at once take 25 ms each, not 150."""
+        return self.device == "cpu" and self.kernel in ("auto", "c")
+
+    def maker(self, expression: Expression | str) -> partial[Activation]:
+        """What makes a formula's activations."""
+        return partial(Activation, expression, kernel=self.kernel)
+
 
 def prepare(training: Training) -> Prepared:
     """Load the task and its data, once per process.
@@ -64,7 +77,7 @@ def prepare(training: Training) -> Prepared:
     Raises:
         TaskError: unknown task, option or recipe, or missing data.
     """
-    return prepared_task(
+    found = prepared_task(
         training.task,
         training.folder,
         json.dumps([dict(training.options), dict(training.recipe)], sort_keys=True),
@@ -72,6 +85,7 @@ def prepare(training: Training) -> Prepared:
         training.device,
         training.by_loss,
     )
+    return replace(found, kernel=training.kernel)
 
 
 @lru_cache(maxsize=1)

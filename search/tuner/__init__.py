@@ -7,8 +7,9 @@ asked for, which are stopped early; it keeps nothing: a search that goes on star
 The names are imported when first used: a worker needs none of what the driver does.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from search.first_use import first_use
 
 if TYPE_CHECKING:
     from search.tuner.cluster import running_ray
@@ -24,8 +25,4 @@ _HOMES = {
     "running_ray": "search.tuner.cluster",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'search.tuner' has no attribute '{name}'")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = first_use(__name__, _HOMES)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from ray._private import ray_logging
 
-from search.continuing import Cause
 from search.study import Launch
 from search.training.job import Training
+from search.trials.continuing import Cause
 
 LONGEST_PAUSE = 1.0
 """Seconds that count, at most, between two looks at the clock: a driver that was busy or stopped

@@ -15,12 +15,12 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
+from search.database.storage import same_file
 from search.errors import SearchError, StudyError, TaskError
 from search.progress import Display, Goal, standing_of
 from search.proposals import Proposals
 from search.records import Point, Trial, run_from_json, to_json
 from search.stopping import Stopped
-from search.storage import same_file
 from search.study import Launch, Study
 from search.training.job import Outcome, Training
 from search.tuner.deaths import Silence, death, patience

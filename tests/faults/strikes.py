@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,7 +15,7 @@ from ray.cluster_utils import Cluster
 
 from search.orphans import descendants
 from tests.cluster_cases import STORE, token
-from tests.run_cases import ROOT, words
+from tests.run_cases import driver, words
 
 LOST = "its worker process crashed or was killed"
 
@@ -84,15 +83,7 @@ class Driver:
         self.process = self._popen()
 
     def _popen(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "search.run", *self.words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=ROOT,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
-            start_new_session=True,
-        )
+        return driver(self.words, subprocess.STDOUT)
 
     def trains(self) -> None:
         """Wait until it has finished its first trial."""

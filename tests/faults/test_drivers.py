@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from books import books_of, ended, now, record, until_a_run
 
+from search.database.storage import has_study
 from search.orphans import descendants
 from search.results import in_use
 from search.run import main
-from search.storage import has_study
-from tests.run_cases import ROOT, gone, words, write
+from tests.run_cases import driver, gone, words, write
 
 STARTING = 8.0
 """Seconds, at most, from a driver's first process below it to its death while it starts."""
@@ -26,15 +24,7 @@ TRAINING = 4.0
 
 def killed(space: Path, draw: random.Random) -> bool:
     """Start a search and kill it, every other time before it trains; whether it still ran."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "search.run", *words(space)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        start_new_session=True,
-    )
+    process = driver(words(space), subprocess.DEVNULL)
     assert process.stdout is not None
     if draw.random() < 0.5:
         while process.poll() is None and not descendants(process.pid):

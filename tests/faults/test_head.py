@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -17,7 +14,7 @@ from ray.cluster_utils import Cluster
 from search.run import main
 from search.tuner.head import LOOKS, head_watched
 from tests.cluster_cases import STORE, token
-from tests.run_cases import ROOT, words, write
+from tests.run_cases import driver, words, write
 
 
 def test_a_head_that_does_not_answer_ends_the_program(capsys: pytest.CaptureFixture[str]):
@@ -54,19 +51,7 @@ def test_a_search_whose_head_dies_ends_with_a_line_and_goes_on(tmp_path: Path):
         cluster = Cluster(initialize_head=True, head_node_args=head)
         cluster.add_node(num_cpus=1, object_store_memory=STORE)
         try:
-            search = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "search.run",
-                    *words(space, "--address", str(cluster.address)),
-                ],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                cwd=ROOT,
-                env=os.environ | {"PYTHONUNBUFFERED": "1"},
-            )
+            search = driver(words(space, "--address", str(cluster.address)))
             assert search.stdout is not None
             while " at rate " not in (line := search.stdout.readline()):
                 assert line, search.communicate()

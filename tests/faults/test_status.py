@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from search.database import existing_database
+from search.database.opening import existing_database
 from search.decisions import LOG, Log, read_log
 from search.errors import StudyError
 from search.proposals import Proposals

@@ -3,10 +3,7 @@ nothing running, and the same command goes on. The seconds go into the record.""
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +14,7 @@ from books import books_of, record
 from search.decisions import read_log
 from search.orphans import descendants
 from search.run import main
-from tests.run_cases import ROOT, gone, words
+from tests.run_cases import ROOT, driver, gone, words
 
 pytestmark = pytest.mark.slow
 
@@ -106,15 +103,7 @@ STAGES: dict[str, tuple[str, float, Callable[[Path, int], bool]]] = {
 def test_a_search_that_is_asked_to_end_does(tmp_path: Path, stage: str, number: signal.Signals):
     more, sleep, reached = STAGES[stage]
     space, folder = write(tmp_path, more, sleep), tmp_path / "results" / "rings"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "search.run", *words(space)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=os.environ,
-        start_new_session=True,
-    )
+    process = driver(words(space))
     while process.poll() is None and not reached(folder, process.pid):
         time.sleep(0.05)
     below, asked = descendants(process.pid), time.monotonic()

@@ -51,7 +51,7 @@ class Directory:
                 if damaged := parts.testzip():
                     raise ValueError(f"{damaged} is damaged")
             return torch.load(path, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except Exception as error:  # of a damaged file torch raises whatever it trips over
             raise ValueError(f"{path}: cannot be read: {first_line(error)[:120]}") from error

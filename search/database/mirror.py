@@ -20,7 +20,7 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.rows import load_trials, put_attributes
+from search.database.rows import load_trials, put_attributes
 
 
 class Mirror(BaseStorage):

@@ -21,11 +21,12 @@ import optuna
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial
 
-from search.database import Database, record_number
-from search.launches import Launch
+from search.database.attributes import record_number
+from search.database.opening import Database
 from search.promotion import UNPROMOTED, Place, places, promotable
 from search.records import Key, Point
 from search.space.settings import Promotion
+from search.trials.launches import Launch
 
 
 class Ladder:

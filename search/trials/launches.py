@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 
-from search.database import checked
+from search.database.attributes import checked
 from search.language.fingerprint import fingerprint
 from search.records import Origin, Run, Trial
 from search.space.grammar import Candidate, Grammar

@@ -11,7 +11,9 @@ from typing import Any
 
 import optuna
 
-from search.database import Database, all_runs, candidate_attribute, launched
+from search.database.attributes import candidate_attribute, launched
+from search.database.opening import Database
+from search.database.reading import all_runs
 from search.finalists import Entered, Entry, chosen, entries, own_seeds, placebo_name
 from search.language.expression import Expression
 from search.language.fingerprint import fingerprint

@@ -14,8 +14,7 @@ from typing import Any, Literal
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search.database import (
-    Database,
+from search.database.attributes import (
     launched,
     record_attribute,
     record_number,
@@ -23,8 +22,9 @@ from search.database import (
     run_attributes,
     values_of,
 )
-from search.ladder import rung_attributes
+from search.database.opening import Database
 from search.records import Trial
+from search.trials.ladder import is_paused, rung_attributes
 
 ATTEMPTS = 10
 """How often a trial may be cut off without finishing one more run before it is given up."""
@@ -93,6 +93,14 @@ def release(
         attribute = record_attribute(replace(trial, state="failed", reason=reason))
         database.storage.set_trial_user_attr(frozen._trial_id, "record", attribute)
         study.tell(frozen.number, state=TrialState.FAIL)
+
+
+def release_all(database: Database, objectives: tuple[str, ...], cause: Cause) -> None:
+    """Let go of all that run but those that wait at a rung."""
+    for baselines, study in database.studies:
+        for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if not is_paused(frozen.user_attrs):
+                release(database, objectives, baselines, frozen, cause)
 
 
 def _enqueue(
