@@ -18,7 +18,7 @@ from search.language.expression import Expression
 from search.language.fingerprint import fingerprint
 from search.language.parser import parse
 from search.samplers import build_sampler
-from search.samplers.behaviour import observations, predicted_costs
+from search.samplers.behaviour import BehaviourModel, observations, predicted_costs
 from search.samplers.derivations import below, crossed, drawn, expansions, mutated, rule_of
 from search.samplers.features import behaviour
 from search.samplers.history import Outcome, Past
@@ -253,6 +253,24 @@ def test_the_model_learns_from_refusals():
     assert [trial.number for trial in data.trials] == [0, 1, 2, 3, 4, 5]
     assert data.values[5] < data.values[:5].min() and np.argmax(data.values) == 4
     assert [trial.number for trial in data.best] == [4, 3, 2, 1, 0]
+
+
+def test_after_baselines_alone_the_least_known_candidates_come_first(target: Target):
+    texts = ("relu(x)", "x * sigmoid(x)", "x * normal_cdf(x)", "x * tanh(softplus(x))")
+    told = [past(-1 - k, text, "value", k / 10) for k, text in enumerate(texts)]
+    model, known = BehaviourModel(target.grammar, 3), [replace(t, baseline=True) for t in told]
+    refused, runs = past(4, "x * exp(x ** 4)", "bad"), past(5, "sin(x)", "running")
+    for own, least_known in (
+        ([], True),
+        ([refused, runs], True),
+        ([runs, past(6, "x", "value")], False),
+    ):
+        found = model.propose(7, [*known, *own])
+        assert found is not None and found.why["least_known"] == least_known
+        assert (found.why["acquisition"] == found.why["deviation"]) == least_known
+    # Without baselines a start at random has the two behind it.
+    found = model.propose(7, told)
+    assert found is not None and not found.why["least_known"]
 
 
 @pytest.mark.parametrize("name", OURS)

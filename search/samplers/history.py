@@ -38,6 +38,7 @@ class Past:
     """Seconds of a training step relative to ReLU, where it was measured."""
     ended: float = math.inf
     """Seconds since 1970."""
+    baseline: bool = False
 
 
 class History:
@@ -102,6 +103,7 @@ class History:
             values,
             _finite(record.get("cost")),
             math.inf if end is None else end.timestamp(),
+            candidate.get("origin") == "baseline",
         )
 
 
