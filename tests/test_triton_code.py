@@ -25,9 +25,10 @@ from search.language.primitives import PRIMITIVES
 
 triton = pytest.importorskip("triton")
 BUDGET = json.loads((Path(__file__).parent / "data" / "budget.json").read_text(encoding="utf-8"))
-# Large sines, ten parameters' sums, statistics over channels that are not innermost: within the
-# promised registers they would spill. Most of it on gfx942, which packs more work into flight.
-BEYOND = {"sinlu", "snake", "sinc_plus_x", "pau", "velu", "velu_code", "poly_norm"}
+# On gfx942 alone, whose compiler starts all elements of a thread at once: SinLU (74 and 81 of 64),
+# which asks all of a tile for its largest angle, and VeLU over channels that are innermost (102
+# and 104 of 96), a row of which one thread does not hold.
+BEYOND = {("sinlu", "gfx942"), ("velu", "gfx942")}
 
 
 def text(formula: str) -> str:
@@ -194,12 +195,22 @@ def test_the_whole_catalogue_keeps_its_budget(target: str, dtype: str):
 
 def test_the_rows_that_need_more_registers_than_promised_are_known():
     figures = [
-        (place.split()[0], name.split()[1], registers, spills)
+        (tuple(place.split()[::2]), name.split()[1], registers, spills)
         for place, kernels in BUDGET["kernels"].items()
         for name, (_, registers, spills) in kernels.items()
     ]
     assert {n for n, layout, registers, _ in figures if registers > REGISTERS[layout]} == BEYOND
-    assert {n for n, _, _, spills in figures if spills} == {"poly_norm"}  # 36 and 84 bytes, sm_80
+    assert not [n for n, _, _, spills in figures if spills]
+
+
+def test_a_form_for_fewer_registers_is_taken_where_the_first_takes_too_many():
+    """Ten sums: told of 64 registers, the first form would spill 508 bytes."""
+    (pau,) = compile_all([("pau", "bfloat16", "sm_80")], 1)
+    (machine,) = (kernel.machine for kernel in pau.kernels if kernel.name == "gradients")
+    assert machine.registers <= REGISTERS["flat"] and machine.spills == 0
+    # A file whose angles are reduced by the tile has none: each part would ask for its largest.
+    assert "def gradients_in_turn(" in text("sigmoid(a * x) where a = 1 per layer")
+    assert "def gradients_in_turn(" not in text("sin(a * x) where a = 1 per layer")
 
 
 def test_the_table_names_every_kernel():

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -107,16 +107,25 @@ def _compile_units(units: Iterable[Unit], workers: int) -> dict[Unit, Machine]:
 
 
 def _compile_batch(units: Sequence[Unit]) -> list[Machine]:
-    """As a launch does: once more within the registers promised, kept if nothing spills."""
+    """As a launch does: once more within the registers promised, kept if nothing spills.
+
+    Then, where the kernel has a form for fewer registers, in that form.
+    """
     machines = read_machines([_compile(unit, _asked(unit)) for unit in units])
     spilt = [i for i, unit in enumerate(units) if machines[i].spills and _asked(unit)]
     for i in spilt:
         (machines[i],) = read_machines([_compile(units[i])])
-    many = [i for i, (u, m) in enumerate(zip(units, machines, strict=True)) if _over(u, m)]
-    again = read_machines([_compile(units[i], REGISTERS[units[i].layout]) for i in many])
-    for i, machine in zip(many, again, strict=True):
-        machines[i] = machines[i] if machine.spills else machine
+    for suffix in ("", "_in_turn"):
+        others = [replace(unit, kernel=unit.kernel + suffix) for unit in units]
+        many = [i for i, u in enumerate(others) if _over(u, machines[i]) and _is_there(u)]
+        again = read_machines([_compile(others[i], REGISTERS[units[i].layout]) for i in many])
+        for i, machine in zip(many, again, strict=True):
+            machines[i] = machines[i] if machine.spills else machine
     return machines
+
+
+def _is_there(unit: Unit) -> bool:
+    return hasattr(load_triton_source(unit.text), _function(unit.kernel))
 
 
 def _asked(unit: Unit) -> int:
@@ -196,11 +205,11 @@ def _compile(unit: Unit, registers: int = 0) -> Binary:
     function: Any = getattr(module, _function(unit.kernel))
     layout, target = unit.layout, unit.target
     block = warp_size(target) * WARPS * ELEMENTS
-    warps = WARPS
-    vector = 4 if unit.dtype == "float32" else 8
+    warps, in_turn = WARPS, "AMD" in function.arg_names
     if _finishes(unit.kernel):
         constants = {"BLOCK": 1024} if layout in ("flat", "groups") else {"ROWS": 16, "COLS": 64}
     elif layout == "flat":
+        vector = 4 if unit.dtype == "float32" and not in_turn else ELEMENTS
         constants = {"BLOCK": block, "TAIL": block // vector}
     elif layout == "groups":
         constants = {"BLOCK": block}
@@ -209,6 +218,7 @@ def _compile(unit: Unit, registers: int = 0) -> Binary:
     else:
         columns = block if layout == "first" else 256
         constants = {"ROWS": block // columns, "COLS": columns}
+    constants |= {"AMD": target.startswith("gfx")} if in_turn else {}
     types = {a: _type(a, DTYPES[unit.dtype]) for a in function.arg_names}
     aligned = () if layout == "flat" else ("channels", "inner", "length")
     return compile_ahead(function, types, constants, target, aligned, warps, registers)

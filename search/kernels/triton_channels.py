@@ -4,7 +4,8 @@ Any dense tensor is that, whatever the order of its dimensions; channels matter 
 channel and to statistics over features. `last` (inner = 1: channels are the
 columns of a tile) and `first` (a tile is of one channel, its parameters are scalars) differ in
 where a tile lies. Both carry the sums of the parameters' gradients through a loop over tiles, so
-that a launch has a few programs a processor however large the tensor is.
+that a launch has a few programs a processor however large the tensor is. `across` has its
+gradients in a second form too, `gradients_in_turn`, for fewer registers.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from search.kernels.triton_code import (
     masked,
     slopes_target,
     stores,
+    wait,
 )
 
 
@@ -41,6 +43,12 @@ class Layout:
     """A sum over a tile that keeps the channels."""
     kept: str
     """Where that sum goes: an index and a mask."""
+    each: str
+    """The side of a tile along which memory runs; EACH of its elements are one access."""
+    few: str
+    """The shape of a tile's sums over EACH elements."""
+    fewer: str
+    """Those sums, within a thread, of a tile or of one of {1} parts of it."""
 
 
 LAST = Layout(
@@ -62,6 +70,9 @@ inside = ((tile * ROWS + row) < rows)[:, None] & existing[None, :]
     parameter="tl.load({0}_ptr + column, mask=existing, other=0.0).to(tl.float32)[None, :]",
     reduced="tl.sum({0}, axis=0)",
     kept="column, {0}, mask=existing",
+    each="COLS",
+    few="[ROWS, COLS // EACH]",
+    fewer="tl.sum(tl.reshape({0}, [ROWS, COLS // EACH, EACH // {1}]), axis=2)",
 )
 FIRST = Layout(
     sizes="outer, channels, inner",
@@ -82,6 +93,9 @@ inside = (row < outer)[:, None] & (place < inner)[None, :]
     parameter="tl.load({0}_ptr + column).to(tl.float32)",
     reduced="tl.sum({0})",
     kept="column, {0}",
+    each=LAST.each,
+    few=LAST.few,
+    fewer=LAST.fewer,
 )
 # A tile holds all the channels of its rows, so that a statistic over them is a sum along a row:
 # `last` with columns for every channel does where channels are innermost, this one elsewhere.
@@ -102,12 +116,15 @@ start = (wide + tile // across) * channels * inner
 lane = row[:, None] + column[None, :] * inner
 inside = (row < inner)[:, None] & existing[None, :]
 """,
+    each="ROWS",
+    few="[ROWS // EACH, COLS]",
+    fewer="tl.sum(tl.reshape({0}, [ROWS // EACH, EACH // {1}, COLS]), axis=1)",
 )
 LAYOUTS = {"last": LAST, "first": FIRST, "across": ACROSS}
 
 _KERNEL = """\
 @triton.jit
-def {name}({arguments}, {sizes}, ROWS: tl.constexpr, COLS: tl.constexpr):
+def {name}({arguments}, {sizes}, {constants}):
     program = tl.program_id(0)
     wide = tl.full((), 0, tl.int64)
 {channel}
@@ -123,6 +140,7 @@ def {name}({arguments}, {sizes}, ROWS: tl.constexpr, COLS: tl.constexpr):
 def render_channels(lowered: Lowered, title: str, layout: str, channels: Collection[str]) -> str:
     """The file's text; `channels` names the parameters per channel."""
     place, parameters = LAYOUTS[layout], lowered.forward.parameters
+    halves = [_gradients(lowered, place, channels, 2)] if layout == "across" else []
     return assemble(
         title,
         [
@@ -130,6 +148,7 @@ def render_channels(lowered: Lowered, title: str, layout: str, channels: Collect
             function_text("slopes", lowered.backward),
             _forward(lowered, place, channels),
             _gradients(lowered, place, channels),
+            *halves,
             *([finish_text(parameters, channels)] if parameters else []),
         ],
     )
@@ -141,25 +160,69 @@ def _forward(lowered: Lowered, layout: Layout, channels: Collection[str]) -> str
     return _kernel("forward", lowered.forward, ["y"], layout, channels, body, [], [])
 
 
-def _gradients(lowered: Lowered, layout: Layout, channels: Collection[str]) -> str:
-    """dx and du where their pointers are, and the parameters' partial sums where theirs is."""
-    program = lowered.backward
+def _gradients(lowered: Lowered, layout: Layout, channels: Collection[str], parts: int = 1) -> str:
+    """dx and du where their pointers are, and the parameters' partial sums where theirs is.
+
+    parts: 1, or 2 for a tile whose second half of rows waits for the first (`gradients_in_turn`).
+    """
+    program, names = lowered.backward, lowered.backward.parameters
     wanted = [f"d{name}" for name in lowered.forward.inputs]
     call = f"{slopes_target(lowered)} = slopes({arguments_text(program)})"
-    body = [*loads(program), call, *stores(wanted, True)]
-    before = list[str]()
-    after = ["if partials_ptr is not None:"] if program.parameters else []
-    for k, p in enumerate(program.parameters):
-        before.append(f"s_{p} = tl.zeros([ROWS, COLS], tl.float32)")
-        body.append(f"s_{p} += tl.where(inside, g_{p}, 0.0)")
+    # Of a sum that keeps channels, where memory runs along them, a thread's are apart.
+    full = {p for p in names if p in channels and layout is LAST}
+    shares = {p: _share(layout, p, p in full) for p in names}
+    middle = _in_halves(lowered, layout) if parts > 1 else [call]
+    body = [*loads(program), *middle, *stores(wanted, True)]
+    body += [f"s_{p} += {share}" for p, share in shares.items() if parts == 1]
+    before = [
+        "VECTOR: tl.constexpr = 128 // x_ptr.dtype.element_ty.primitive_bitwidth",
+        f"EACH: tl.constexpr = VECTOR if {layout.each} > VECTOR else {layout.each}",
+    ]
+    after = ["if partials_ptr is not None:"] if names else []
+    for k, p in enumerate(names):
+        shape = "[ROWS, COLS]" if p in full else layout.few
+        before.append(f"s_{p} = tl.zeros({shape}, tl.float32)")
         part = f"partials_ptr + {k} * step_size * channels"
         if p in channels:
             kept = layout.kept.format(layout.reduced.format(f"s_{p}"))
             after.append(f"    tl.store({part} + first * channels + {kept})")
         else:
             after.append(f"    tl.store({part} + program, tl.sum(s_{p}))")
-    outputs = [*wanted, "partials"]
-    return _kernel("gradients", program, outputs, layout, channels, body, before, after)
+    outputs, name = [*wanted, "partials"], "gradients_in_turn" if parts > 1 else "gradients"
+    return _kernel(name, program, outputs, layout, channels, body, before, after)
+
+
+def _share(layout: Layout, p: str, full: bool, part: str = "", parts: int = 1) -> str:
+    """What a tile adds to the sums of a parameter, or a part of it.
+
+    One number of a thread's neighbours in memory: each their own would be 8 registers a parameter,
+    and 128 of PolyNorm's backward instead of 80.
+    """
+    inside = f"tl.where(inside{part}, g_{p}, 0.0)"
+    return inside if full else layout.fewer.format(inside, parts)
+
+
+def _in_halves(lowered: Lowered, layout: Layout) -> list[str]:
+    """Every second row of a tile, then the others, which wait for them; a thread holds both."""
+    program, names = lowered.backward, lowered.forward.parameters
+    wanted = [f"d{name}" for name in lowered.forward.inputs]
+    lines = [f"{v}_0, {v}_1 = halves_of({v})" for v in (*program.inputs, "inside")]
+    for k in range(2):
+        inputs = [f"{v}_{k}" for v in program.inputs]
+        arguments = [*inputs, *(f"p_{p}" for p in names), f"inside_{k}", "count"]
+        results = [*(f"{v}_{k}" for v in wanted), *(f"g_{p}" for p in names)]
+        lines += _second(inputs, [f"{v}_0" for v in wanted], names) if k else []
+        lines.append(f"{', '.join(results)} = slopes({', '.join(arguments)})")
+        lines += [f"s_{p} += {_share(layout, p, False, f'_{k}', 2)}" for p in names]
+    return lines + [f"{v} = of_halves({v}_0, {v}_1)" for v in wanted]
+
+
+def _second(inputs: list[str], done: list[str], names: Iterable[str]) -> list[str]:
+    """The second half's inputs, there once the first half is in the outputs and in the sums."""
+    seen = "tl.reshape({0}, [ROWS // EACH, EACH // 2, COLS])"  # as the sums are
+    lines = [f"{v} = {seen.format(v)}" for v in inputs]
+    lines += wait(inputs, [*map(seen.format, done), *(f"s_{p}[:, None, :]" for p in names)])
+    return lines + [f"{v} = tl.reshape({v}, [ROWS // 2, COLS])" for v in inputs]
 
 
 def _kernel(
@@ -179,8 +242,10 @@ def _kernel(
         else f"p_{p} = tl.load(p_{p}_ptr).to(tl.float32)"
         for p in program.parameters
     ]
+    constants = ["ROWS", "COLS", *(["AMD"] if name.endswith("in_turn") else [])]
     text = _KERNEL.format(
         name=name,
+        constants=", ".join(f"{c}: tl.constexpr" for c in constants),
         arguments=", ".join(f"{p}_ptr" for p in pointers),
         sizes=layout.sizes,
         channel=indent(layout.channel, " " * 4),

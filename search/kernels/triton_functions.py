@@ -118,43 +118,105 @@ def power(a, b):
 
 
 @triton.jit
-def far_angle(a):
+def near_angle(a):
+    # An angle beyond 8192 as that in [-pi, pi) which differs by whole turns, to 2e-7; others stay.
     # |a| = m * 2**s with a whole m of 24 bits: the 64 bits of 2/pi that a shift by s leaves around
-    # the point, times m, are the quarter turns in the two top bits and their fraction below.
+    # the point, times m, are the turn's fraction.
     bits = tl.abs(a).to(tl.int32, bitcast=True)
     m = ((bits & 0x7FFFFF) | 0x800000).to(tl.int64)
     offset = tl.maximum((bits >> 23) - 120, 0)  # s + 30 = exponent - 150 + 30
-    i = offset >> 5
-    shift = (offset & 31).to(tl.int64)
-    pair = tl.where(i == 0, 2734261102, tl.where(i == 1, -6703182060581546711, 5639655903442982865))
-    pair = tl.where(i == 3, -277156292786332224, tl.where(i == 4, -777753015244122727, pair))
-    word = tl.where(i == 0, 1313084713, tl.where(i == 1, 4230436817, 4113882560))
-    word = tl.where(i == 3, 3680671129, tl.where(i == 4, 1011060801, word))
-    window = (pair << shift) | (word >> (32 - shift))
-    product = window * m
-    quarters = (product + 2305843009213693952) >> 62
-    rest = (product - (quarters << 62)).to(tl.float32) * 3.4061215800865545e-19
-    return tl.where(a < 0.0, -rest, rest), tl.where(a < 0.0, -quarters, quarters).to(tl.int32)
+    i = offset >> 6
+    shift = (offset & 63).to(tl.int64)
+    high = tl.where(i == 1, 5639655903442982865, -777753015244122727)
+    high = tl.where(i == 0, 2734261102, high)
+    low = tl.where(i == 1, 8834495529232714444, 2171236539414655445)
+    low = tl.where(i == 0, 2819827951721491432, low)
+    window = (high << shift) | (low >> (63 - shift))
+    near = (window * m).to(tl.float32) * 3.4061215800865545e-19
+    far = (tl.abs(a) > 8192.0) & (tl.abs(a) < float("inf"))
+    return tl.where(far, tl.where(a < 0.0, -near, near), a)
+
+
+@triton.jit
+def eighths_of(a, vector: tl.constexpr):
+    # Eight tiles, the k-th of the k-th elements of all threads, which hold vector neighbours of
+    # each half of a tile of float32, or of the whole.
+    EACH: tl.constexpr = a.numel // 8
+    own = tl.permute(tl.reshape(a, [8 // vector, EACH, vector]), 1, 0, 2)
+    even, odd = tl.split(tl.reshape(own, [EACH, 4, 2]))
+    a, c = tl.split(tl.reshape(even, [EACH, 2, 2]))
+    b, d = tl.split(tl.reshape(odd, [EACH, 2, 2]))
+    a0, a4 = tl.split(a)
+    a1, a5 = tl.split(b)
+    a2, a6 = tl.split(c)
+    a3, a7 = tl.split(d)
+    return a0, a1, a2, a3, a4, a5, a6, a7
+
+
+@triton.jit
+def of_eighths(a0, a1, a2, a3, a4, a5, a6, a7, vector: tl.constexpr):
+    EACH: tl.constexpr = a0.numel
+    even = tl.reshape(tl.join(tl.join(a0, a4), tl.join(a2, a6)), [EACH, 4])
+    odd = tl.reshape(tl.join(tl.join(a1, a5), tl.join(a3, a7)), [EACH, 4])
+    own = tl.reshape(tl.join(even, odd), [EACH, 8 // vector, vector])
+    return tl.reshape(tl.permute(own, 1, 0, 2), [8 * EACH])
+
+
+@triton.jit
+def halves_of(a):
+    # Of a tile's rows, every second one.
+    two = tl.reshape(a, [a.shape[0] // 2, 2, a.shape[1]])
+    return tl.split(tl.permute(two, 0, 2, 1))
+
+
+@triton.jit
+def of_halves(a, b):
+    two = tl.permute(tl.join(a, b), 0, 2, 1)
+    return tl.reshape(two, [2 * a.shape[0], a.shape[1]])
+
+
+@triton.jit
+def quarters_of(a):
+    # Four tiles, of neighbours: they stay in the thread that holds them.
+    b, c = tl.split(tl.reshape(a, [a.numel // 2, 2]))
+    b, d = tl.split(tl.reshape(b, [a.numel // 4, 2]))
+    c, e = tl.split(tl.reshape(c, [a.numel // 4, 2]))
+    return b, c, d, e
+
+
+@triton.jit
+def of_quarters(b, c, d, e):
+    even = tl.reshape(tl.join(b, d), [2 * b.numel])
+    odd = tl.reshape(tl.join(c, e), [2 * b.numel])
+    return tl.reshape(tl.join(even, odd), [4 * b.numel])
 
 
 @triton.jit
 def reduced_angle(a):
     # a - quarters * pi/2, with pi/2 in three parts whose products with up to 2**13 are exact; NaN
-    # for an infinite a. A tile with a larger angle takes the long way as a whole.
-    turns = tl.floor(a * 0.6366197723675814 + 0.5)
-    quarters = turns.to(tl.int32)
+    # for an infinite a. A tile with a larger angle takes the long way as a whole. In 1.5 * 2**23
+    # plus the quarters their last bits are those of the sum: no conversion, no rounding.
+    largest = tl.max(tl.abs(a) + tl.zeros([1], tl.float32))
+    if largest > 8192.0:
+        if a.numel < 1024:
+            a = near_angle(a)
+        else:
+            # In a loop, as compilers would else hold what all elements need at once: 126 registers
+            # of snake's backward on gfx942 instead of 96. Its length is no constant, to them.
+            b, c, d, e = quarters_of(a)
+            for _ in range(0, tl.minimum(largest, 4.0).to(tl.int32)):
+                b, c, d, e = c, d, e, near_angle(b)
+            a = tl.reshape(of_quarters(b, c, d, e), a.shape)
+    sum = a * 0.6366197723675814 + 12582912.0
+    turns = sum - 12582912.0
     rest = ((a - turns * 1.5703125) - turns * 4.837512969970703e-4) - turns * 7.549789954891882e-8
-    if tl.max(tl.abs(a) + tl.zeros([1], tl.float32)) > 8192.0:
-        far_rest, far_quarters = far_angle(a)
-        far = (tl.abs(a) > 8192.0) & (tl.abs(a) < float("inf"))
-        rest = tl.where(far, far_rest, rest)
-        quarters = tl.where(far, far_quarters, quarters)
-    return rest, quarters
+    return rest, sum.to(tl.int32, bitcast=True)
 
 
 @triton.jit
 def wave(rest, quarters):
-    # sin and cos on |rest| < pi/4 in rest**2: errors 6e-9 and 3e-9.
+    # sin and cos on |rest| < pi/4 in rest**2: errors 6e-9 and 3e-9; of the quarters the last bit
+    # says which, the one before is the sign.
     z = rest * rest
     s = -0.00019501854
     s = s * z + 0.00833201675
@@ -164,7 +226,8 @@ def wave(rest, quarters):
     c = c * z + 0.0416666504
     c = c * z - 0.5
     value = tl.where((quarters & 1) == 0, (s * z) * rest + rest, c * z + 1.0)
-    return tl.where((quarters & 2) == 0, value, -value)
+    bits = value.to(tl.int32, bitcast=True) ^ ((quarters << 30) & -2147483648)
+    return bits.to(tl.float32, bitcast=True)
 
 
 @triton.jit

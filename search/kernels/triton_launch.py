@@ -17,6 +17,7 @@ class Launcher:
     """Launches kernels; a signature seen before goes past Triton's own look-up."""
 
     _compiled: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
+    """A signature's kernel and its constants."""
 
     def __call__(
         self,
@@ -26,15 +27,18 @@ class Launcher:
         constants: tuple[int, ...],
         warps: int = 4,
         layout: str = "",
+        instead: tuple[Any, tuple[int, ...]] | None = None,
     ) -> None:
         """Launch on the current device; `constants` are the kernel's last arguments.
 
         A kernel that takes more registers than its layout should (see `capped`) is compiled and
-        launched once more: it writes the same results again.
+        launched once more: it writes the same results again. `instead` is a form of the kernel
+        that takes fewer, and its constants.
         """
         signature = (kernel, warps, constants, *map(_specialization, arguments))
-        compiled = self._compiled.get(signature)
-        if compiled is not None:
+        found = self._compiled.get(signature)
+        if found is not None:
+            compiled, constants = found
             compiled[(*grid, 1, 1)[:3]](*arguments, *constants)
             return
         hip, options = bool(torch.version.hip), OPTIONS | {"num_warps": warps}
@@ -45,11 +49,12 @@ class Launcher:
         if first and compiled.n_spills:
             compiled = kernel[grid](*arguments, *constants, **options)
         registers = REGISTERS.get(layout, 0)
-        if registers and (compiled.n_regs or 0) > registers:
-            options |= capped(registers, hip)
-            again = kernel[grid](*arguments, *constants, **options)
-            compiled = again if again.n_spills == 0 else compiled
-        self._compiled[signature] = compiled
+        found = compiled, constants
+        for form, given in ((kernel, constants), *([instead] if instead else [])):
+            if registers and (found[0].n_regs or 0) > registers:
+                again = form[grid](*arguments, *given, **options, **capped(registers, hip))
+                found = found if again.n_spills else (again, given)
+        self._compiled[signature] = found
 
 
 def _specialization(argument: Tensor | int | None) -> object:

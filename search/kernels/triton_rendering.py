@@ -29,6 +29,7 @@ from search.kernels.triton_fusion import fuse
 from search.kernels.triton_launch import Launcher
 from search.kernels.triton_statistics import cut, render_statistics
 from search.kernels.triton_tiles import (
+    ELEMENTS,
     LONGEST,
     Groups,
     aligned,
@@ -127,8 +128,10 @@ class TritonRendering:
         partials = _partials(x, sums, groups * channels)
         module = self._module(tile.layout)
         arguments = (*inputs, *parameters, *wanted, partials, *tile.sizes)
-        grid = (terms,)
-        self._launch(module.gradients, grid, arguments, tile.constants, tile.warps, tile.layout)
+        grid, form = (terms,), getattr(module, "gradients_in_turn", None)
+        instead = (form, (*tile.constants, bool(torch.version.hip))) if tile.rows > 1 else None
+        instead, common = instead if form else None, (tile.constants, tile.warps, tile.layout)
+        self._launch(module.gradients, grid, arguments, *common, instead)
         if partials is not None:
             targets = _targets(sums, parameters)
             columns = min(64, power_of_two(channels))
@@ -154,7 +157,10 @@ class TritonRendering:
         programs = min(tiles, programs_at_once(x))
         partials = _partials(x, sums, programs)
         arguments = (*inputs, *parameters, *wanted, partials, n)
-        self._launch(module.gradients, (programs,), arguments, (block, tail), layout="flat")
+        form = getattr(module, "gradients_in_turn", None)
+        instead = form and (form, (block, block // ELEMENTS, bool(torch.version.hip)))
+        constants = (block, tail)
+        self._launch(module.gradients, (programs,), arguments, constants, 4, "flat", instead)
         targets = _targets(sums, parameters)
         self._launch(module.finish, (len(sums),), (partials, *targets, programs), (_FINISH,))
 

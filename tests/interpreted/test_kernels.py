@@ -181,6 +181,57 @@ def test_only_the_gradients_that_are_needed():
             assert (a is None) != wanted and (a is None or torch.equal(a, b))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "text", ["pau", "u * (sigmoid(x) * (1 + 2 * a) - a) where a = 0.1 per layer"]
+)
+def test_the_form_for_few_registers_gives_the_same(text: str, dtype: torch.dtype):
+    """`gradients_in_turn`, which a launch takes where `gradients` takes too many registers."""
+    expression = CATALOG[text].expression if text in CATALOG else parse(text)
+    n, count, programs = 3 * 1024 + 77, len(expression.inputs), 2
+    x = [t.to(dtype) for t in arguments(expression, (n,))]
+    dy = torch.randn(n, generator=torch.Generator().manual_seed(7)).to(dtype)
+    module, found = load_triton(expression)._module("flat"), list[list[Tensor]]()
+    tail = 1024 * dtype.itemsize // 16
+    for kernel, constants in (("gradients", (tail,)), ("gradients_in_turn", (128, False))):
+        slopes = [torch.empty_like(t) for t in x[:count]]
+        sums = torch.empty(len(expression.trainable), programs)
+        given = (dy, *x, *slopes, sums, n, 1024, *constants)
+        getattr(module, kernel)[(programs,)](*given)
+        found.append([*slopes, sums.sum(1)])
+    assert all(torch.equal(a, b) for a, b in zip(found[0][:count], found[1][:count], strict=True))
+    torch.testing.assert_close(found[1][count], found[0][count], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("text", ["poly_norm", STATISTIC])
+def test_the_form_for_few_registers_gives_the_same_across_channels(text: str):
+    expression = CATALOG[text].expression if text in CATALOG else parse(text)
+    outer, channels, inner, programs = 3, 5, 20, 2
+    x, *parameters = arguments(expression, (outer, channels, inner), -2)
+    dy = torch.randn(x.shape, generator=torch.Generator().manual_seed(7))
+    module, found = load_triton(expression)._module("across"), list[tuple[Tensor, Tensor]]()
+    for kernel, constants in (("gradients", ()), ("gradients_in_turn", (False,))):
+        dx, sums = torch.empty_like(x), torch.zeros(len(parameters), programs * channels)
+        given = (dy, x, *parameters, dx, sums, outer, channels, inner, 16, 8, *constants)
+        getattr(module, kernel)[(programs,)](*given)
+        found.append((dx, sums))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-5)
+    assert found[0][0].abs().sum() > 0 and found[0][1].abs().sum() > 0
+
+
+@pytest.mark.parametrize("size", [64, 2048])
+def test_large_angles_are_those_of_whole_turns_less(size: int):
+    """Up to the largest float32, in tiles of every kind; small ones beside them stay themselves."""
+    x = torch.logspace(3.0, 38.5, size) * (-1.0) ** torch.arange(size)
+    x[::3] = torch.linspace(-8.0, 8.0, size)[::3]
+    x[-1] = torch.finfo(torch.float32).max
+    rendering = load_triton(parse("sin(x)"))
+    (dx,) = rendering.backward(torch.ones(size), [x], -1, [True])
+    assert dx is not None
+    assert (rendering.forward([x], -1).double() - x.double().sin()).abs().max() < 3e-7
+    assert (dx.double() - x.double().cos()).abs().max() < 3e-7
+
+
 def test_what_no_kernel_serves_runs_in_torch():
     rendering = load_triton(parse("x * std(x, over=tensor) + mean(x)"))
     x = torch.randn(3, 4)
