@@ -40,6 +40,7 @@ def dress(axes: Axes, title: str = "", x: str = "", y: str = "", grid: str = "y"
     for side in ("left", "bottom"):
         axes.spines[side].set_color(FAINT)
     axes.tick_params(colors=MUTED, labelsize=SMALL, length=3, width=0.8)
+    axes.tick_params(which="minor", colors=MUTED, labelsize=SMALL, length=2, width=0.6)
     axes.set_axisbelow(True)
     if grid in ("x", "y", "both"):
         axes.grid(axis=grid, color=HAIRLINE, linewidth=0.8)  # type: ignore[arg-type]
