@@ -89,10 +89,11 @@ def triton_text(expression: Expression) -> TritonText | None:
     if over - {"features"}:
         return None
     if not over and not channels:
-        return _triton_text("flat", _kernels_of(render_triton(lowered, "")))
+        return _triton_text("flat", _kernels_of(render_triton(lowered, "", in_turn=False)))
     last, other = "last", "across" if over else "first"
     texts = {
-        each: _kernels_of(render_channels(lowered, "", each, channels)) for each in (last, other)
+        each: _kernels_of(render_channels(lowered, "", each, channels, in_turn=False))
+        for each in (last, other)
     }
     walks = [f for f in _jitted(texts[other]) if re.search(r"def (forward|gradients)\(", f)]
     source = "\n\n".join([_suffixed(texts[last], last), *(_suffixed(f, other) for f in walks)])

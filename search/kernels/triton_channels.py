@@ -137,10 +137,17 @@ def {name}({arguments}, {sizes}, {constants}):
 {after}"""
 
 
-def render_channels(lowered: Lowered, title: str, layout: str, channels: Collection[str]) -> str:
-    """The file's text; `channels` names the parameters per channel."""
+def render_channels(
+    lowered: Lowered, title: str, layout: str, channels: Collection[str], in_turn: bool = True
+) -> str:
+    """The file's text.
+
+    channels: the names of the parameters per channel.
+    in_turn: with the gradients' second form, for a launcher that chooses between the two.
+    """
     place, parameters = LAYOUTS[layout], lowered.forward.parameters
-    halves = [_gradients(lowered, place, channels, 2)] if layout == "across" else []
+    second = in_turn and layout == "across"
+    halves = [_gradients(lowered, place, channels, 2)] if second else []
     return assemble(
         title,
         [

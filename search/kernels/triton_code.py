@@ -44,8 +44,11 @@ def header(title: str) -> str:
     return _HEADER.format(title=title.replace("\\", "").replace('"""', ""))
 
 
-def render(lowered: Lowered, title: str) -> str:
-    """The file's text for a formula without parameters per channel and without statistics."""
+def render(lowered: Lowered, title: str, in_turn: bool = True) -> str:
+    """The file's text for a formula without parameters per channel and without statistics.
+
+    in_turn: with the gradients' second form, for a launcher that chooses between the two.
+    """
     kernels = [
         function_text("value", lowered.forward),
         function_text("slopes", lowered.backward),
@@ -55,7 +58,8 @@ def render(lowered: Lowered, title: str) -> str:
     if lowered.forward.parameters:
         kernels.append(_flat_gradients(lowered, False))
         # An angle's reduction asks all of a tile at once: eight parts of it would ask eight times.
-        if not any(o.function == "reduced_angle" for o in lowered.backward.operations):
+        angles = any(o.function == "reduced_angle" for o in lowered.backward.operations)
+        if in_turn and not angles:
             kernels.append(_flat_gradients(lowered, True))
         kernels.append(finish_text(lowered.forward.parameters))
     return assemble(title, kernels)
