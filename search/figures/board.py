@@ -162,7 +162,7 @@ def _cost_heads() -> list[Head]:
         ),
         Head(
             "step time",
-            "seconds of a training step relative to ReLU",
+            "seconds of a training step relative to torch's nn.ReLU",
             lambda r: Cell(cost_cell(r), key=_key(r.trial.cost)),
         ),
         Head(

@@ -137,7 +137,7 @@ def draw_pareto(info: ParetoInfo) -> Figure:
     places = figure.subplots(1, len(info.panels), sharey=True, squeeze=False)[0]
     for place, (axes, panel) in enumerate(zip(places, info.panels, strict=True)):
         metric = "" if place else style.plain(info.score)
-        style.dress(axes, "", f"{panel.cost}, relative to ReLU", metric)
+        style.dress(axes, "", f"{panel.cost}, relative to nn.ReLU", metric)
         low, high = (info.factor * limit for limit in info.limits)
         room = 0.08 * (high - low) or 0.01 * abs(high) or 1.0
         axes.set_ylim(low - room, high + room)
