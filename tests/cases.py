@@ -7,6 +7,7 @@ initial values, so a test may draw both as it likes.
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import numpy as np
@@ -120,6 +121,28 @@ WRITTEN: dict[str, str] = {
 CASES: dict[str, str] = WRITTEN | {
     f"catalogue {name}": row.formula for name, row in CATALOG.items()
 }
+
+
+LIMITS: dict[str, tuple[float, float, float, float]] = {
+    "x * gompertz(x)": (0.0, math.inf, 0.0, 1.0),
+    "x * sigmoid(x)": (0.0, math.inf, 0.0, 1.0),
+    "x * normal_cdf(x)": (0.0, math.inf, 0.0, 1.0),
+    "x * tanh(softplus(x))": (0.0, math.inf, 0.0, 1.0),
+    "x / (1 + abs(x))": (-1.0, 1.0, 0.0, 0.0),
+    "relu(x)": (0.0, math.inf, 0.0, 1.0),
+    "0.5 * (x + sqrt(x * x + 4))": (0.0, math.inf, 0.0, 1.0),
+    "tanh(x)": (-1.0, 1.0, 0.0, 0.0),
+    "select(x > 0, x, expm1(x))": (-1.0, math.inf, 0.0, 1.0),
+    "x * cos(x)": (math.nan, math.nan, math.nan, math.nan),
+    "x - x * sigmoid(-x)": (0.0, math.inf, 0.0, 1.0),
+    "x + sin(x)": (-math.inf, math.inf, math.nan, math.nan),
+    "max(x, 0) + x * exp(-x * x / 2)": (0.0, math.inf, 0.0, 1.0),
+    "x * (1 + erf(x / 3)) / 2": (0.0, math.inf, 0.0, 1.0),
+    "x * arctan_gate(x)": (-1 / math.pi, math.inf, 0.0, 1.0),
+    "x * tanh(0.001 * x)": (math.inf, math.inf, -1.0, 1.0),
+    "x**3 * sigmoid(x)": (0.0, math.inf, 0.0, math.inf),
+}
+"""Formula → value at -inf and inf, slope at -inf and inf; NaN where there is no limit."""
 
 
 @cache

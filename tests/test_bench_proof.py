@@ -72,12 +72,17 @@ def test_a_wrong_kernel_is_found():
     def shaken(g: torch.Tensor, k: int) -> torch.Tensor:
         return g if k else g * (1 + 1e-2 * torch.rand(g.shape, generator=draw).to(g.dtype))
 
+    def nan_at_an_end(g: torch.Tensor, k: int) -> torch.Tensor:
+        return torch.full_like(g, torch.nan) if k == 0 and len(g) == 2 else g
+
     wrong = {
         "value": Off(right, y=one_bit),
         "nan": Off(right, y=lambda y, x: torch.nan_to_num(y, nan=0.0)),
         "slope": Off(right, gradient=lambda g, k: g if k else 1.02 * g),
         "sums": Off(right, gradient=lambda g, k: 1.02 * g if k == 1 else g),
         "bits": Off(right, gradient=shaken),
+        "limit": Off(right, y=lambda y, x: torch.where(x == torch.inf, torch.nan, y)),
+        "limit of the slope": Off(right, gradient=nan_at_an_end),
     }
     found = {name: prove(name, replace(subject, rendering=off), "c") for name, off in wrong.items()}
     assert prove("right", subject, "c").holds
@@ -87,6 +92,8 @@ def test_a_wrong_kernel_is_found():
     assert found["nan"].masked > 200 and "!" in line(found["nan"])
     assert found["slope"].slope.share > 1 and found["slope"].value.share <= 1
     assert (found["sums"].sums or pytest.fail()).share > 1
+    assert found["limit"].astray == 1 and "nan!" in line(found["limit"])
+    assert found["limit of the slope"].astray == 2
     assert not found["bits"].repeats and "DIFFER" in line(found["bits"])
 
 

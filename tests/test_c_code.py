@@ -19,7 +19,7 @@ from search.kernels.program import lower
 from search.language.catalog import CATALOG, read_activation
 from search.language.expression import Expression
 from search.language.parser import parse
-from tests.cases import CASES, expression, has_statistics
+from tests.cases import CASES, LIMITS, expression, has_statistics
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler on this machine")
 SIXTEEN = (torch.bfloat16, torch.float16)
@@ -232,19 +232,6 @@ def check_rounded(label: str, x: Tensor, got: Tensor, wanted: Tensor) -> None:
 
 
 # --- extremes ------------------------------------------------------------------------------------
-
-LIMITS = {
-    "x * gompertz(x)": (0.0, math.inf, 0.0, 1.0),
-    "x * sigmoid(x)": (0.0, math.inf, 0.0, 1.0),
-    "x * normal_cdf(x)": (0.0, math.inf, 0.0, 1.0),
-    "x * tanh(softplus(x))": (0.0, math.inf, 0.0, 1.0),
-    "x / (1 + abs(x))": (-1.0, 1.0, 0.0, 0.0),
-    "relu(x)": (0.0, math.inf, 0.0, 1.0),
-    "0.5 * (x + sqrt(x * x + 4))": (0.0, math.inf, 0.0, 1.0),
-    "tanh(x)": (-1.0, 1.0, 0.0, 0.0),
-    "select(x > 0, x, expm1(x))": (-1.0, math.inf, 0.0, 1.0),
-    "x * cos(x)": (math.nan, math.nan, math.nan, math.nan),
-}
 
 
 @pytest.mark.parametrize("text", list(LIMITS))

@@ -169,11 +169,11 @@ def test_the_self_test_holds(formula: str, tmp_path: Path):
 @pytest.mark.parametrize(
     ("right", "wrong", "told"),
     [
-        ("t1 = x * t0", "t1 = x * t0 * 1.0000001", "float64 f at the points"),
-        ("t4 = dy * t3", "t4 = dy * t0", "float64 gradients: x"),
-        ("else torch.float32\n", "else dtype\n", "f at 65,536 bfloat16"),
-        ("t1 = x * t0", "t1 = torch.nan_to_num(x * t0)", "float64 f at the points"),
-        ("t4 = dy * t3", "t4 = torch.nan_to_num(dy) * t3", "NaN in x and in dy"),
+        ("t2 = t0 * t1", "t2 = t0 * t1 * 1.0000001", "float64 f at the points"),
+        ("t5 = dy * t4", "t5 = dy * t1", "float64 gradients: x"),
+        ("else torch.float32\n", "else torch.bfloat16\n", "f at 65,536 bfloat16"),
+        ("t2 = t0 * t1", "t2 = torch.nan_to_num(t0 * t1)", "float64 f at the points"),
+        ("t5 = dy * t4", "t5 = torch.nan_to_num(dy) * t4", "NaN in x and in dy"),
     ],
 )
 def test_the_self_test_sees_a_wrong_number(right: str, wrong: str, told: str, tmp_path: Path):
@@ -187,7 +187,7 @@ def test_the_self_test_sees_a_wrong_number(right: str, wrong: str, told: str, tm
 
 def test_a_wrong_number_is_told_to_the_shell(tmp_path: Path):
     path, _ = rendered("golu", tmp_path)
-    text = path.read_text(encoding="utf-8").replace("t4 = dy * t3", "t4 = dy * t0")
+    text = path.read_text(encoding="utf-8").replace("t5 = dy * t4", "t5 = dy * t1")
     path.write_text(text, encoding="utf-8")
     done = alone(path, {"search"})
     assert done.returncode == 1 and "FAILS float64 gradients: x" in done.stdout, done.stderr

@@ -14,7 +14,7 @@ What is allowed of a value or a slope is the largest of
     the error of torch's operations in float32, where those overflow inside the formula
 
 and of a parameter's gradient, over normal x and dy, one spacing and 64 float32 roundings of the sum
-of its terms' sizes. NaN must come out as NaN.
+of its terms' sizes. NaN must come out as NaN, and limits at ±inf as torch's operations give them.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ class Proof:
     """NaN among x whose value is none."""
     limits: tuple[float, float]
     """The values at -inf and inf."""
+    astray: int
+    """Values and slopes there that are not torch's in float64, where its operations have one."""
     repeats: bool
     """Whether ten backward passes give the same bits."""
 
@@ -73,7 +75,8 @@ class Proof:
     def holds(self) -> bool:
         """Whether every error is within what is allowed."""
         worst = [w.share for w in (self.value, self.slope, self.sums) if w is not None]
-        return all(share <= 1 for share in worst) and not self.masked and self.repeats
+        kept = not self.masked and not self.astray
+        return all(share <= 1 for share in worst) and kept and self.repeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,7 @@ def prove(name: str, subject: Subject, kernel: str) -> Proof:
     given = subject.rendering.forward(tensors, -1)
     slope = subject.rendering.backward(dy, tensors, -1, needed)[0]
     assert slope is not None
+    limits, astray = _limits(subject)
     nan = x.isnan() & subject.reference.forward(_wide(tensors), -1).isnan()
     return Proof(
         name=name,
@@ -162,7 +166,8 @@ def prove(name: str, subject: Subject, kernel: str) -> Proof:
         slope=_worst(subject, slope, partial(_slope, subject), tensors),
         sums=_worst_sum(subject),
         masked=int((nan & ~given.isnan()).sum()),
-        limits=_limits(subject),
+        limits=limits,
+        astray=astray,
         repeats=_repeats(subject),
     )
 
@@ -277,10 +282,23 @@ def _normal(subject: Subject) -> tuple[Tensor, list[Tensor]]:
     return dy, [x, *_others(subject, x)]
 
 
-def _limits(subject: Subject) -> tuple[float, float]:
+def _limits(subject: Subject) -> tuple[tuple[float, float], int]:
+    """The values at -inf and inf, and how many of them and of the slopes there are wrong."""
     x = subject.stored(torch.tensor([[-torch.inf] * CHANNELS, [torch.inf] * CHANNELS]))
-    y = subject.rendering.forward([x, *_others(subject, x)], -1)
-    return y[0, 0].item(), y[1, 0].item()
+    tensors = [x, *_others(subject, x)]
+    needed = [True, *(False for _ in tensors[1:])]
+    y = subject.rendering.forward(tensors, -1)
+    dx = subject.rendering.backward(torch.ones_like(x), tensors, -1, needed)[0]
+    assert dx is not None
+    single, wide = [t.float() for t in tensors], _wide(tensors)
+    astray = 0
+    for given, again in ((y, _forward), (dx, _slope)):
+        exact = again(subject, wide)
+        allowed = torch.maximum(_spacing(subject.dtype, exact), torch.full_like(exact, TAIL))
+        right = (given == exact) | ((given.double() - exact).abs() <= allowed)
+        right |= exact.isnan() | again(subject, single).isnan()
+        astray += int((~right[:, 0]).sum())
+    return (y[0, 0].item(), y[1, 0].item()), astray
 
 
 def _repeats(subject: Subject) -> bool:

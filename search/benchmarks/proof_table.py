@@ -74,10 +74,11 @@ def line(found: Proof | Unproven) -> str:
     nan = "kept" if not found.masked else f"{found.masked}!"
     low, high = (f"{value:.3g}" for value in found.limits)
     sums = f"{found.sums.share:.2f}" if found.sums else "-"
+    ends = f"{low:>8} {high:>8}{'!' if found.astray else ' '}"
     bits = "same" if found.repeats else "DIFFER"
     return (
         f"{begin} {_worst(found.value)} {_worst(found.slope)} {sums:>5}  {nan:<5}"
-        f" {low:>8} {high:>8}  {bits}{'' if found.holds else '  FAILS'}"
+        f" {ends} {bits}{'' if found.holds else '  FAILS'}"
     )
 
 

@@ -12,6 +12,7 @@ from textwrap import indent
 
 from search.kernels.program import Lowered, lower, penalty_expression
 from search.kernels.torch_code import render as render_torch
+from search.kernels.torch_rendering import lower_torch
 from search.kernels.triton_channels import render_channels
 from search.kernels.triton_code import render as render_triton
 from search.kernels.triton_fusion import fuse
@@ -60,7 +61,8 @@ class TritonText:
 def torch_text(expression: Expression) -> TorchText:
     """The torch programs of a formula and of its penalty."""
     penalty = penalty_expression(expression)
-    named = {"formula": lower(expression)} | ({"penalty": lower(penalty)} if penalty else {})
+    named = {"formula": lower_torch(expression)}
+    named |= {"penalty": lower_torch(penalty)} if penalty else {}
     reduced = {over for lowered in named.values() for over in _reduced(lowered)}
     dimensions = tuple(over for over in DIMENSIONS if over in reduced)
     sources = tuple(_renamed(lowered, name, dimensions) for name, lowered in named.items())

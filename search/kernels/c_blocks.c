@@ -250,7 +250,8 @@ static double limit_of(const double *values) {
 }
 
 /* The outputs at x in double; at ±inf, where they are NaN, what the kernel gives at ±1e18 and
- * LANES - 1 points nearby, if these agree (those of x * cos(x) do not: it stays NaN). */
+ * LANES - 1 points nearby, if these agree (those of x * cos(x) do not: it stays NaN), or at ±1e9:
+ * x * (1 + x / sqrt(1 + x * x)) is 1e18 times a rounding at the first. */
 static void far_values(const Walk *w, const double *in, double *out) {
   const Stage *s = w->stage;
   int inputs = s->streams + s->vectors, outputs = s->written + s->summed;
@@ -269,11 +270,13 @@ static void far_values(const Walk *w, const double *in, double *out) {
     undefined |= out[k] != out[k];
   }
   if (!undefined || !isinf(in[s->x])) return;
-  for (int lane = 0; lane < LANES; lane++)
-    space[s->x][lane] = copysign(1e18 * (1 - 0.053 * lane), in[s->x]);
-  s->wide(LANES, one_in, w->wide_scalars, one_out);
-  for (int k = 0; k < outputs; k++)
-    if (out[k] != out[k]) out[k] = limit_of(one_out[k]);
+  for (double size = 1e18; size >= 1e9; size *= 1e-9) {
+    for (int lane = 0; lane < LANES; lane++)
+      space[s->x][lane] = copysign(size * (1 - 0.053 * lane), in[s->x]);
+    s->wide(LANES, one_in, w->wide_scalars, one_out);
+    for (int k = 0; k < outputs; k++)
+      if (out[k] != out[k]) out[k] = limit_of(one_out[k]);
+  }
 }
 
 static void mend(const Walk *w, long n, const REAL *const *in, REAL *const *out) {

@@ -11,6 +11,7 @@ from collections import Counter
 
 from search.kernels.c_upstream import share_upstream
 from search.kernels.fusion import fuse_gates, join_angles, of_arcsin
+from search.kernels.program import Origin
 from search.language.expression import Call, Node, Number, Parameter, map_nodes, walk
 from search.language.simplify import build
 
@@ -33,7 +34,7 @@ FUSED = {
 """The texts of the functions that only C knows."""
 
 
-def fuse(outputs: tuple[Node, ...]) -> tuple[Node, ...]:
+def fuse(outputs: tuple[Node, ...], _origin: Origin) -> tuple[Node, ...]:
     """The outputs of one program, rewritten together: what they share stays shared."""
     outputs = tuple(map_nodes(output, _local) for output in outputs)
     roots = {n for output in outputs for n in walk(output) if _is_root(n)}

@@ -16,7 +16,7 @@ from search.errors import KernelError, near_miss
 from search.kernels import KERNELS
 from search.kernels.c_build import find_compiler
 from search.kernels.c_rendering import CRendering, build_renderings, load_c, serves_dtype
-from search.kernels.program import lower, penalty_expression
+from search.kernels.program import penalty_expression
 from search.kernels.torch_rendering import load_torch
 from search.language.expression import Expression
 
@@ -97,8 +97,7 @@ def load_formula(expression: Expression, kernel: str = "torch") -> Formula:
         raise KernelError(f"kernel: unknown '{kernel}'{near_miss(kernel, KERNELS)}")
     if kernel == "c" and find_compiler() is None:
         raise KernelError("kernel 'c': expected gcc or clang, found neither; 'auto' needs none")
-    text = str(expression)
-    return Formula(expression, kernel, text, load_torch(lower(expression), text))
+    return Formula(expression, kernel, str(expression), load_torch(expression))
 
 
 def compile_batch(expressions: Iterable[Expression], dtype: torch.dtype = torch.float32) -> int:
@@ -125,7 +124,7 @@ def _load_c(expression: Expression, kernel: str, dtype: torch.dtype) -> CRenderi
     try:
         if compiler is None or not serves_dtype(compiler, dtype):
             return None
-        rendering = load_c(compiler, expression, load_torch(lower(expression), str(expression)))
+        rendering = load_c(compiler, expression, load_torch(expression))
         if rendering is not None:
             rendering.prepare(dtype)
         return rendering

@@ -10,7 +10,7 @@ backward recomputes what it needs from the inputs and parameters, the only value
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from search.language.derivative import gradients, input_leaves, parameter_leaves
@@ -70,7 +70,17 @@ class Lowered:
     """A hash of both programs; names everything that is built from them."""
 
 
-Rewrite = Callable[[tuple[Node, ...]], tuple[Node, ...]]
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What the outputs of a program are."""
+
+    tensors: int
+    """How many, the first, have a value an element; the others are summed."""
+    initial: Mapping[str, float]
+    """Parameter → the number that training starts from."""
+
+
+Rewrite = Callable[[tuple[Node, ...], Origin], tuple[Node, ...]]
 
 
 def lower(expression: Expression, rewrite: Rewrite | None = None) -> Lowered:
@@ -81,9 +91,14 @@ def lower(expression: Expression, rewrite: Rewrite | None = None) -> Lowered:
     """
     folded = fold_fixed(expression)
     inputs, parameters = input_leaves(folded), parameter_leaves(folded)
-    slopes = _gradients(folded, (*inputs, *parameters))
-    forward = _program((folded.body,), expression.inputs, parameters, rewrite)
-    backward = _program(slopes, ("dy", *expression.inputs), parameters, rewrite)
+    slopes, initial = _gradients(folded, (*inputs, *parameters)), folded.initial
+    declared = tuple(p.name for p in parameters if isinstance(p, Parameter))
+    value, slope = (
+        _optimised(outputs, rewrite, Origin(tensors, initial))
+        for outputs, tensors in (((folded.body,), 1), (slopes, len(inputs)))
+    )
+    forward = numbered(value, expression.inputs, declared)
+    backward = numbered(slope, ("dy", *expression.inputs), declared)
     key = hashlib.sha256(repr((forward, backward)).encode()).hexdigest()[:16]
     return Lowered(forward, backward, key)
 
@@ -104,27 +119,24 @@ def penalty_expression(expression: Expression) -> Expression | None:
     return Expression(expression.penalty, expression.parameters)
 
 
-def _program(
-    outputs: tuple[Node, ...],
-    inputs: tuple[str, ...],
-    parameters: Iterable[Node],
-    rewrite: Rewrite | None,
+def _optimised(
+    outputs: tuple[Node, ...], rewrite: Rewrite | None, origin: Origin
+) -> tuple[Node, ...]:
+    optimised = tuple(peepholes(fold_constants(output)) for output in outputs)
+    return rewrite(optimised, origin) if rewrite else optimised
+
+
+def numbered(
+    outputs: tuple[Node, ...], inputs: tuple[str, ...], parameters: tuple[str, ...]
 ) -> Program:
-    declared = tuple(p.name for p in parameters if isinstance(p, Parameter))
+    """The program of some formulas: one operation for every distinct part of them."""
     names: dict[Node, Value] = {}
     operations: list[Operation] = []
-    optimised = tuple(peepholes(fold_constants(output)) for output in outputs)
-    optimised = rewrite(optimised) if rewrite else optimised
-    for output in optimised:
+    for output in outputs:
         for node in walk(output):
             if node not in names:
-                names[node] = _number_value(node, names, operations, declared)
-    return Program(
-        inputs,
-        declared,
-        tuple(operations),
-        tuple(names[output] for output in optimised),
-    )
+                names[node] = _number_value(node, names, operations, parameters)
+    return Program(inputs, parameters, tuple(operations), tuple(names[o] for o in outputs))
 
 
 def _number_value(
@@ -150,6 +162,16 @@ def _number_value(
             operations.append(Operation(target, function, values))
             return target
     raise AssertionError(f"{node} should have been folded")
+
+
+def needed(operations: tuple[Operation, ...], outputs: tuple[Value, ...]) -> tuple[Operation, ...]:
+    """Those operations, in their order, that the outputs come of."""
+    used, kept = set(map(str, outputs)), list[Operation]()
+    for operation in reversed(operations):
+        if operation.target in used:
+            used.update(map(str, operation.arguments))
+            kept.append(operation)
+    return tuple(reversed(kept))
 
 
 # --- peepholes ---------------------------------------------------------------------------------

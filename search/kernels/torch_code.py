@@ -7,10 +7,10 @@ what runs where there is no compiler.
 
 from __future__ import annotations
 
+import math
+
 from search.kernels.program import Lowered, Operation, Program, Value
 from search.language.primitives import PRIMITIVES
-
-EMITTER = 1  # raise when the emitted text changes for the same program
 
 _HEADER = '''"""{title}
 
@@ -39,6 +39,16 @@ def render(lowered: Lowered, title: str) -> str:
     parts += ["\n\n"]
     parts += _function("backward", lowered.backward)
     return "\n".join(parts) + "\n"
+
+
+def render_primitives() -> str:
+    """A module of every function of the language, of tensors: `add(a, b)`, `select(a, b, c)`, …"""
+    lines = [_HEADER.format(title="The functions of the language.")]
+    for name, row in PRIMITIVES.items():
+        arguments = ("a", "b", "c")[: row.arity]
+        text = f"    return {row.torch.format(*arguments)}"
+        lines += [f"\n\ndef {name}({', '.join(arguments)}):", text]
+    return "\n".join(lines) + "\n"
 
 
 def _function(name: str, program: Program) -> list[str]:
@@ -71,13 +81,13 @@ def _operation(operation: Operation, parameters: set[str]) -> str:
 
 def _output(value: Value, parameters: set[str]) -> str:
     if isinstance(value, float):
-        return f"torch.full_like(x, {value!r})"
+        return f"torch.full_like(x, {_value(value, parameters)})"
     return _value(value, parameters)
 
 
 def _value(value: Value, parameters: set[str]) -> str:
     if isinstance(value, float):
-        return repr(value)
+        return repr(value) if math.isfinite(value) else f'float("{value}")'
     return _parameter(str(value)) if value in parameters else str(value)
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from search.kernels.build import load_source
-from search.kernels.program import Lowered
+from search.kernels.limits import hold_limits
+from search.kernels.program import Lowered, lower
 from search.kernels.torch_code import render
+from search.language.expression import Expression
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,16 @@ class TorchRendering:
         ]
 
 
-def load_torch(lowered: Lowered, title: str) -> TorchRendering:
+@lru_cache(maxsize=1024)
+def load_torch(expression: Expression) -> TorchRendering:
     """Render and import the programs of an expression."""
-    module = load_source(render(lowered, title))
+    module = load_source(render(lower_torch(expression), str(expression)))
     return TorchRendering(module.forward, module.backward)
+
+
+def lower_torch(expression: Expression) -> Lowered:
+    """The programs of an expression as torch operations run them."""
+    return lower(expression, hold_limits)
 
 
 def _dimensions(x: Tensor, channel_dim: int) -> dict[str, tuple[int, ...]]:

@@ -23,8 +23,8 @@ from search.kernels.triton_code import (
     masked,
     slopes_target,
     stores,
-    wait,
 )
+from search.kernels.triton_turns import wait
 
 
 @dataclass(frozen=True, slots=True)

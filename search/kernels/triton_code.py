@@ -23,9 +23,8 @@ from pathlib import Path
 from textwrap import indent
 
 from search.kernels.program import Lowered, Operation, Program, Value
+from search.kernels.triton_turns import functions_in_turn, has_turns, lines_in_turn
 from search.language.primitives import PRIMITIVES
-
-EMITTER = 4  # raise when the emitted text changes for the same program
 
 _HEADER = '''"""{title}
 
@@ -57,9 +56,8 @@ def render(lowered: Lowered, title: str, in_turn: bool = True) -> str:
     ]
     if lowered.forward.parameters:
         kernels.append(_flat_gradients(lowered, False))
-        # An angle's reduction asks all of a tile at once: eight parts of it would ask eight times.
-        angles = any(o.function == "reduced_angle" for o in lowered.backward.operations)
-        if in_turn and not angles:
+        if in_turn and has_turns(lowered):
+            kernels += functions_in_turn(lowered, function_text)
             kernels.append(_flat_gradients(lowered, True))
         kernels.append(finish_text(lowered.forward.parameters))
     return assemble(title, kernels)
@@ -192,7 +190,7 @@ def _flat_gradients(lowered: Lowered, in_turn: bool) -> str:
     written, names = stores(wanted, True), program.parameters
     share = "tl.sum(tl.reshape({0}, [TAIL, BLOCK // TAIL]), axis=1)"
     shares = [f"s_{p} += {share.format(f'g_{p}')}" for p in names]
-    middle = _in_turn(lowered, wanted) if in_turn else [call]
+    middle = lines_in_turn(lowered, wanted) if in_turn else [call]
     whole = [*loads(program), *middle, *written, *([] if in_turn else shares)]
     rest = masked([*loads(program), call, *written])
     rest += [f"s_{p} += tl.where(inside, g_{p}, 0.0)" for p in names]
@@ -212,38 +210,6 @@ def _flat_gradients(lowered: Lowered, in_turn: bool) -> str:
         masked=indent("\n".join(rest), " " * 12),
         partials=indent("\n".join(partials), " " * 4),
     )
-
-
-def _in_turn(lowered: Lowered, wanted: list[str]) -> list[str]:
-    """A tile as eight of TAIL elements, a thread's one, that each wait for the one before.
-
-    NVIDIA's assembler keeps to that order: 48 registers of PAU's backward instead of 127, and 4 %
-    fewer instructions. AMD's starts all of them at once (132), unless what the next part starts
-    from comes out of an instruction, of no text, that wants the values of the last (56).
-    """
-    inputs, names = lowered.backward.inputs, lowered.forward.parameters
-    eight = range(8)
-    lines = ["VECTOR: tl.constexpr = 128 // x_ptr.dtype.element_ty.primitive_bitwidth"]
-    lines += [f"{', '.join(f'{v}_{k}' for k in eight)} = eighths_of({v}, VECTOR)" for v in inputs]
-    for k in eight:
-        if k:
-            done = [*(f"{v}_{k - 1}" for v in wanted), *(f"s_{p}" for p in names)]
-            lines += wait([f"{v}_{k}" for v in inputs], done)
-        arguments = [*(f"{v}_{k}" for v in inputs), *(f"p_{p}" for p in names)]
-        results = [*(f"{v}_{k}" for v in wanted), *(f"g_{p}" for p in names)]
-        lines.append(f"{', '.join(results)} = slopes({', '.join(arguments)})")
-        lines += [f"s_{p} += g_{p}" for p in names]
-    return lines + [
-        f"{v} = of_eighths({', '.join(f'{v}_{k}' for k in eight)}, VECTOR)" for v in wanted
-    ]
-
-
-def wait(given: list[str], done: list[str]) -> list[str]:
-    """Values that are there once others are; see `_in_turn`."""
-    places = ["=v"] * len(given) + [str(i) for i in range(len(given))] + ["v"] * len(done)
-    types = ", ".join(["tl.float32"] * len(given))
-    asm = f'tl.inline_asm_elementwise("", "{",".join(places)}", [{", ".join(given + done)}]'
-    return ["if AMD:", f"    {', '.join(given)} = {asm}, ({types}), True, 1)"]
 
 
 def finish_text(parameters: tuple[str, ...]) -> str:

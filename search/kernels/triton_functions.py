@@ -40,6 +40,12 @@ def smaller(a, b):
 
 
 @triton.jit
+def within(a, size):
+    # a held to [-size, size]: one instruction since Hopper.
+    return tl.clamp(a, -size, size, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
 def step(a):
     return tl.where(a > 0.0, 1.0, larger(a, 0.0))
 
@@ -192,10 +198,8 @@ def of_quarters(b, c, d, e):
 
 
 @triton.jit
-def reduced_angle(a):
-    # a - quarters * pi/2, with pi/2 in three parts whose products with up to 2**13 are exact; NaN
-    # for an infinite a. A tile with a larger angle takes the long way as a whole. In 1.5 * 2**23
-    # plus the quarters their last bits are those of the sum: no conversion, no rounding.
+def whole_turns_off(a):
+    # A tile of angles with one beyond 8192 takes the long way as a whole, others stay as they are.
     largest = tl.max(tl.abs(a) + tl.zeros([1], tl.float32))
     if largest > 8192.0:
         if a.numel < 1024:
@@ -207,10 +211,23 @@ def reduced_angle(a):
             for _ in range(0, tl.minimum(largest, 4.0).to(tl.int32)):
                 b, c, d, e = c, d, e, near_angle(b)
             a = tl.reshape(of_quarters(b, c, d, e), a.shape)
+    return a
+
+
+@triton.jit
+def quarters_off(a):
+    # a - quarters * pi/2, with pi/2 in three parts whose products with up to 2**13 are exact; NaN
+    # for an infinite a. In 1.5 * 2**23 plus the quarters their last bits are those of the sum: no
+    # conversion, no rounding.
     sum = a * 0.6366197723675814 + 12582912.0
     turns = sum - 12582912.0
     rest = ((a - turns * 1.5703125) - turns * 4.837512969970703e-4) - turns * 7.549789954891882e-8
     return rest, sum.to(tl.int32, bitcast=True)
+
+
+@triton.jit
+def reduced_angle(a):
+    return quarters_off(whole_turns_off(a))
 
 
 @triton.jit

@@ -1,8 +1,9 @@
 """Rewrites of formulas that suit Triton, beside those of `fusion.py`.
 
 They may call functions of `triton_functions.py` and `triton_gates.py` that the language does not
-have: `reciprocal`, `reduced_angle`, `sin_at`, `cos_at`, `angle`, `gompertz_exponent`, `mish_power`,
-`normal_tail`. A rewrite stays only while every 16-bit input comes out right (tests/interpreted).
+have: `reciprocal`, `within`, `reduced_angle`, `sin_at`, `cos_at`, `angle`, `gompertz_exponent`,
+`mish_power`, `normal_tail`. A rewrite stays only while every 16-bit input comes out right
+(tests/interpreted).
 """
 
 from __future__ import annotations
@@ -11,13 +12,37 @@ import math
 from collections.abc import Callable
 
 from search.kernels.fusion import fuse_gates, join_angles, negated, of_arcsin
-from search.language.expression import Call, Node, Number, map_nodes, walk
+from search.kernels.limits import held_at, hold_limits_near
+from search.kernels.products import is_own, parameters_apart
+from search.kernels.program import Origin
+from search.language.expression import (
+    Call,
+    Input,
+    Node,
+    Number,
+    Over,
+    Statistic,
+    map_nodes,
+    walk,
+)
 
 _LOG2_E = math.log2(math.e)
 
 
-def fuse(outputs: tuple[Node, ...]) -> tuple[Node, ...]:
+def fuse(outputs: tuple[Node, ...], origin: Origin) -> tuple[Node, ...]:
     """The outputs of one program, rewritten together: what they share stays shared."""
+    forms = [tuple(map_nodes(output, parameters_apart) for output in outputs), outputs]
+    held = [hold_limits_near(form, origin, _near(form)) for form in forms]
+    return min(map(_fuse, held), key=_operations)
+
+
+def _operations(outputs: tuple[Node, ...]) -> int:
+    """Of every element: what parameters alone make is made once."""
+    nodes = {n for output in outputs for n in walk(output) if isinstance(n, Call)}
+    return sum(not is_own(node) for node in nodes)
+
+
+def _fuse(outputs: tuple[Node, ...]) -> tuple[Node, ...]:
     outputs = tuple(map_nodes(output, _local) for output in outputs)
     calls = {n for output in outputs for n in walk(output) if isinstance(n, Call)}
 
@@ -30,7 +55,56 @@ def fuse(outputs: tuple[Node, ...]) -> tuple[Node, ...]:
             case _:
                 return node
 
-    return tuple(map_nodes(output, share) for output in outputs)
+    return tuple(map_nodes(map_nodes(output, share), _of_held) for output in outputs)
+
+
+# --- x held to numbers with limits -------------------------------------------------------------
+
+_NEAR = 80.0
+"""Where exponentials have come to their limits, and e**80 is still a float32."""
+_NEAR_OF_MISH = 40.0
+"""The same of tanh∘softplus, which squares e**x."""
+
+
+def _near(outputs: tuple[Node, ...]) -> tuple[float]:
+    """Where x may be held at the least."""
+    nodes = (n for output in outputs for n in walk(output))
+    return (_NEAR_OF_MISH if any(map(_is_mish, nodes)) else _NEAR,)
+
+
+def _is_mish(node: Node) -> bool:
+    match node:
+        case Call("tanh", (Call("softplus"),)):
+            return True
+        case _:
+            return False
+
+
+def _of_held(node: Node) -> Node:
+    """Functions of the held x: they need not clamp it once more."""
+    match node:
+        case Call("gompertz", (a,)) if _ends(a)[0] >= -_NEAR:
+            return _call("exp2", _call("neg", _call("gompertz_exponent_within", a)))
+        case Call("gompertz_exponent", (a,)) if _ends(a)[0] >= -_NEAR:
+            return Call("gompertz_exponent_within", (a,))
+        case Call("mish_power", (a,)) if _ends(a)[1] <= _NEAR_OF_MISH:
+            return Call("exponential", (a,))
+        case Call("clip", (a, Number(low), Number(high))) if low == -high and high >= _NEAR_OF_MISH:
+            return Call("within", (a, Number(high)))
+        case _:
+            return node
+
+
+def _ends(node: Node) -> tuple[float, float]:
+    """Between which numbers a value of the held x lies; infinite where that is not known."""
+    match node:
+        case Call("within", (Input("x"), Number(size))):
+            return -size, size
+        case _:
+            return held_at(node) or (-math.inf, math.inf)
+
+
+# --- one node at a time ------------------------------------------------------------------------
 
 
 def _local(node: Node) -> Node:
@@ -46,11 +120,38 @@ def _local(node: Node) -> Node:
             a == b
         ):
             return Call("mul", (above, Call("reciprocal", (below,))))
+        # Of a row or a parameter: one division for many elements.
+        case Call("div", (above, below)) if not isinstance(below, Number) and _is_shared(below):
+            return Call("mul", (above, Call("reciprocal", (below,))))
         case Call("max", (Call("mul", factors), Number() as least)) if a := of_arcsin(factors):
             # One fused multiply-add, rounded once.
             return Call("max", (_call("sub", 1.0, _call("mul", a, a)), least))
         case _:
             return join_angles(fuse_gates(node), _root)
+
+
+def _is_shared(node: Node) -> bool:
+    """Whether a value is the same for many elements."""
+    match node:
+        case Input():
+            return False
+        case Call(_, arguments):
+            return all(map(_is_shared, arguments))
+        case _:
+            return True
+
+
+def _is_of_rows(node: Node, over: Over) -> bool:
+    """Whether a value is the same for all that a statistic reduces."""
+    match node:
+        case Number():
+            return True
+        case Statistic():
+            return node.over == over
+        case Call(_, arguments):
+            return all(_is_of_rows(a, over) for a in arguments)
+        case _:
+            return False
 
 
 def _root(a: Node) -> Node:

@@ -92,6 +92,12 @@ def gompertz_exponent(a):
 
 
 @triton.jit
+def gompertz_exponent_within(a):
+    # Of an a that is known to be above -88.
+    return tl.exp2(a * -1.4426950408889634 + 0.5287663729448977)
+
+
+@triton.jit
 def gompertz(a):
     return tl.exp2(-gompertz_exponent(a))
 

@@ -274,11 +274,12 @@ class TritonRendering:
 @cache
 def load_triton(expression: Expression) -> TritonRendering:
     """The rendering of an expression; kernels are compiled at their first launch."""
-    reference = load_torch(lower(expression), str(expression))
     channels = tuple(p.name for p in expression.trainable if p.scope == "channel")
     nodes = walk(expression.body)
     over = frozenset(str(node.over) for node in nodes if isinstance(node, Statistic))
-    return TritonRendering(expression, lower(expression, fuse), reference, channels, over)
+    return TritonRendering(
+        expression, lower(expression, fuse), load_torch(expression), channels, over
+    )
 
 
 def interpreted() -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from textwrap import indent
 
-from search.kernels.program import Lowered, Operation, Program, Value
+from search.kernels.program import Lowered, Operation, Program, needed
 from search.kernels.triton_code import (
     assemble,
     finish_text,
@@ -63,7 +63,7 @@ def cut(program: Program) -> tuple[Stage, ...]:
         means = [o for o in operations if o.over and level[o.target] == k + 1]
         pointwise = tuple(o for o in operations if not o.over and level[o.target] <= k)
         outputs = tuple(o.arguments[0] for o in means) or program.outputs
-        part = replace(program, operations=_needed(pointwise, outputs), outputs=outputs)
+        part = replace(program, operations=needed(pointwise, outputs), outputs=outputs)
         stages.append(Stage(part, known, tuple(o.target for o in means)))
         known += stages[-1].means  # in the order in which they are kept in memory
     return tuple(stages)
@@ -85,15 +85,6 @@ def _means_only(operations: tuple[Operation, ...]) -> list[Operation]:
         else:
             found.append(o)
     return found
-
-
-def _needed(operations: tuple[Operation, ...], outputs: tuple[Value, ...]) -> tuple[Operation, ...]:
-    used, kept = set(map(str, outputs)), list[Operation]()
-    for operation in reversed(operations):
-        if operation.target in used:
-            used.update(map(str, operation.arguments))
-            kept.append(operation)
-    return tuple(reversed(kept))
 
 
 _KERNEL = """\

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ from search.kernels.triton_rendering import TritonRendering, load_triton
 from search.language.catalog import CATALOG
 from search.language.expression import Expression, Statistic, walk
 from search.language.parser import parse
-from tests.cases import CASES, has_statistics, moved_parameters
+from tests.cases import CASES, LIMITS, has_statistics, moved_parameters
 
 # NumPy, under the interpreter, warns of the infinities that a choice does not choose.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -183,13 +185,14 @@ def test_only_the_gradients_that_are_needed():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
-    "text", ["pau", "u * (sigmoid(x) * (1 + 2 * a) - a) where a = 0.1 per layer"]
+    "text", ["pau", "sinlu", "u * (sigmoid(x) * (1 + 2 * a) - a) where a = 0.1 per layer"]
 )
 def test_the_form_for_few_registers_gives_the_same(text: str, dtype: torch.dtype):
     """`gradients_in_turn`, which a launch takes where `gradients` takes too many registers."""
     expression = CATALOG[text].expression if text in CATALOG else parse(text)
     n, count, programs = 3 * 1024 + 77, len(expression.inputs), 2
     x = [t.to(dtype) for t in arguments(expression, (n,))]
+    x[0][1500] = 1e5  # sinlu's second tile reduces its angles the long way
     dy = torch.randn(n, generator=torch.Generator().manual_seed(7)).to(dtype)
     module, found = load_triton(expression)._module("flat"), list[list[Tensor]]()
     tail = 1024 * dtype.itemsize // 16
@@ -255,3 +258,35 @@ def test_16_bit_tensors_and_parameters():
 
 def test_statistics_of_cases_are_served_over_features():
     assert has_statistics(parse(STATISTIC)) and served(parse(STATISTIC))
+
+
+@pytest.mark.parametrize("text", list(LIMITS))
+def test_infinity_gives_the_limit(text: str):
+    x = torch.tensor([-math.inf, math.inf])
+    rendering = load_triton(parse(text))
+    (dx,) = rendering.backward(torch.ones(2), [x], -1, [True])
+    assert dx is not None
+    got = torch.cat([rendering.forward([x], -1), dx])
+    wanted = torch.tensor(LIMITS[text])
+    torch.testing.assert_close(got, wanted, equal_nan=True, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "channels"),
+    [
+        ("x * sigmoid(b * x) where b = 1 per layer", False),
+        ("x * sigmoid(b * x) where b = 1 per channel", True),
+    ],
+)
+def test_parameters_decide_whether_there_is_a_limit(text: str, channels: bool):
+    rendering, nan, inf = load_triton(parse(text)), math.nan, math.inf
+    x = torch.tensor([[-inf, inf, nan, 0.0, -1e30]]).T
+    wanted = {2.0: [0.0, inf, nan, 0.0, 0.0], -2.0: [-inf, 0.0, nan, 0.0, -1e30]}
+    for b, values in wanted.items():
+        given = rendering.forward([x, torch.tensor([b] if channels else b)], -1).flatten()
+        assert torch.equal(given.nan_to_num(nan=7.0), torch.tensor(values).nan_to_num(nan=7.0))
+    start = load_triton(CATALOG["dyn_mish"].expression)
+    given = start.forward([x[:2], torch.tensor(1.0), torch.tensor(0.0)], -1)
+    assert given.flatten().tolist() == [0.0, inf]
+    given = start.forward([x[:2], torch.tensor(1.0), torch.tensor(0.5)], -1)
+    assert given.flatten().tolist() == [-inf, inf]
