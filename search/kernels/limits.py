@@ -20,25 +20,30 @@ left alone: the mean of an infinite element is infinite.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cache
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from search.kernels.build import load_source
+from search.kernels.ends import (
+    AGREE,
+    BOTH,
+    LARGE,
+    Ends,
+    Sides,
+    far,
+    infinite,
+    limits_of,
+    values_at,
+)
 from search.kernels.products import factor_inputs
 from search.kernels.program import Origin
-from search.kernels.torch_code import render_primitives
 from search.language.expression import (
     Call,
     Input,
     Node,
     Number,
-    Parameter,
     Statistic,
     X,
     children,
@@ -48,12 +53,6 @@ from search.language.expression import (
 
 FAR = (1e18, 1e9)
 """Where x is held, whatever the parameters are; the second is for formulas whose x**3 overflows."""
-
-Sides = tuple[bool, bool]
-"""Something of -inf, and of inf."""
-
-_DRAWS, _POINTS = 8, 8
-_LARGE, _AGREE = 1e9, 1e-6
 
 
 def hold_limits(outputs: tuple[Node, ...], origin: Origin) -> tuple[Node, ...]:
@@ -88,10 +87,10 @@ def _best(
     outputs: tuple[Node, ...], origin: Origin, bounds: tuple[float, ...], asked: bool
 ) -> tuple[Node, ...]:
     """Of all ways to hold x the first that gains the most."""
-    ends = _Ends.of(list(dict.fromkeys(n for output in outputs for n in walk(output))), origin)
+    ends = Ends.of(list(dict.fromkeys(n for output in outputs for n in walk(output))), origin)
     best, most = outputs, 0
     for asks in (True, False) if asked else (False,):
-        lost = [any(p.lost[k] or (asks and p.mixed[k]) for p in ends.values()) for k in _BOTH]
+        lost = [any(p.lost[k] or (asks and p.mixed[k]) for p in ends.values()) for k in BOTH]
         for low, high in ((True, True), (True, False), (False, True)):
             if (low and not lost[0]) or (high and not lost[1]):
                 continue
@@ -125,95 +124,6 @@ def _functions(outputs: tuple[Node, ...]) -> int:
 _CHEAP = ("add", "sub", "mul", "neg", "max", "min", "clip")
 
 
-# --- what the parts of a formula do ------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Ends:
-    """One part's behaviour as x goes to -inf, and to inf, for all the parameters that are tried."""
-
-    finite: Sides
-    endless: Sides
-    lost: Sides
-    """One of both, and NaN to float32 at the infinite x."""
-    mixed: Sides
-    """Finite and NaN for some parameters, among them those that training starts from."""
-
-    @staticmethod
-    def of(nodes: Sequence[Node], origin: Origin) -> dict[Node, _Ends]:
-        found = dict[Node, _Ends]()
-        limits = map(_limits, _values(nodes, _far(), torch.float64, origin))
-        there = _values(nodes, _INFINITE, torch.float32, origin)
-        for node, limit, value in zip(nodes, limits, there, strict=True):
-            finite, endless = (
-                rule(limit[:_DRAWS]).all(0) for rule in (torch.isfinite, torch.isinf)
-            )
-            lost = (finite | endless) & value[:_DRAWS].isnan().any(0)
-            mixed = ~finite & (limit.isfinite() & value.isnan()).any(0)
-            found[node] = _Ends(*map(_sides, (finite, endless, lost, mixed)))
-        return found
-
-
-_BOTH = (0, 1)
-_INFINITE = torch.tensor([-torch.inf, torch.inf], dtype=torch.float32, device="cpu")
-
-
-def _sides(both: Tensor) -> Sides:
-    low, high = both.tolist()
-    return low, high
-
-
-def _far() -> Tensor:
-    """Points of about -1e18, then as many of about 1e18."""
-    points = 1e18 * (1 - 0.053 * torch.arange(_POINTS, dtype=torch.float64, device="cpu"))
-    return torch.cat([-points, points])
-
-
-def _limits(values: Tensor) -> Tensor:
-    """(draws, 2) of (draws, far points): a common value, ±inf of those that grow, or NaN."""
-    sides = values.unflatten(1, (2, _POINTS))
-    low, high = sides.amin(-1), sides.amax(-1)  # NaN of NaN
-    size = torch.maximum(low.abs(), high.abs())
-    agree = (high - low) <= _AGREE * size.clamp_min(1.0)
-    common = torch.where(agree & (size < _LARGE), sides[..., 0], torch.nan)
-    return torch.where(low >= _LARGE, torch.inf, torch.where(high <= -_LARGE, -torch.inf, common))
-
-
-def _values(nodes: Sequence[Node], x: Tensor, dtype: torch.dtype, origin: Origin) -> list[Tensor]:
-    """(draws, points) of every node: dy and u are 1, each draw has parameters of its own, the last
-    those that training starts from."""
-    draws = _draws(origin)
-    values: dict[Node, Tensor] = {}
-    with torch.no_grad():
-        for node in dict.fromkeys(n for output in nodes for n in walk(output)):
-            match node:
-                case Number(value):
-                    values[node] = torch.tensor(value, dtype=dtype, device="cpu")
-                case Parameter(name):
-                    values[node] = draws[name].to(dtype)
-                case Input():
-                    values[node] = x.to(dtype) if node == X else torch.ones_like(x, dtype=dtype)
-                case Call(function, arguments):
-                    row = getattr(_functions_of_torch(), function)
-                    values[node] = row(*(values[a] for a in arguments))
-    rows = _DRAWS + 1 if draws else 1
-    return [values[node].to(dtype).expand(rows, len(x)) for node in nodes]  # a condition is a Bool
-
-
-@cache
-def _functions_of_torch() -> ModuleType:
-    return load_source(render_primitives())
-
-
-def _draws(origin: Origin) -> dict[str, Tensor]:
-    """(draws, 1) of every parameter."""
-    found, seed = dict[str, Tensor](), torch.Generator("cpu").manual_seed(0)
-    for name, initial in origin.initial.items():
-        drawn = torch.randn(_DRAWS, 1, generator=seed, dtype=torch.float32, device="cpu")
-        found[name] = torch.cat([drawn, torch.full_like(drawn[:1], initial)])
-    return found
-
-
 # --- holding -----------------------------------------------------------------------------------
 
 
@@ -225,7 +135,7 @@ Bounds = tuple[Node | None, Node | None]
 class _Holding:
     """One way to hold x: at which ends, and where."""
 
-    ends: dict[Node, _Ends]
+    ends: dict[Node, Ends]
     sides: Sides
     bound: float
     whole: bool
@@ -236,8 +146,8 @@ class _Holding:
 
     def held(self, node: Node, given: Bounds = (None, None)) -> Node:
         """A part of which the one above it asks for the held x, where it gives bounds."""
-        low, high = (self._bound(node, given[k], k) if self.sides[k] else None for k in _BOTH)
-        if self.whole and any(self.sides[k] and not (low, high)[k] for k in _BOTH):
+        low, high = (self._bound(node, given[k], k) if self.sides[k] else None for k in BOTH)
+        if self.whole and any(self.sides[k] and not (low, high)[k] for k in BOTH):
             low = high = None
         key = node, (low, high)
         if key not in self._done:
@@ -266,7 +176,7 @@ class _Holding:
                 Number((-self.bound, self.bound)[k])
                 if not bounds[k] and part.endless[k] and part.lost[k] and not ends.endless[k]
                 else bounds[k]
-                for k in _BOTH
+                for k in BOTH
             )
             bounds = low, high
         return self.held(node, bounds)
@@ -286,10 +196,10 @@ def _is_tied(node: Node) -> bool:
 
 def _asked_of_parameters(node: Node, side: int) -> Node:
     """Where to hold the x of a part: far out if it is small there, else nowhere."""
-    far, nowhere = (Number(size * (-1, 1)[side]) for size in (FAR[0], torch.inf))
-    there = map_nodes(node, lambda n: far if n == X else n)
-    small = Call("lt", (Call("abs", (there,)), Number(_LARGE)))
-    return Call("select", (small, far, nowhere))
+    held, nowhere = (Number(size * (-1, 1)[side]) for size in (FAR[0], torch.inf))
+    there = map_nodes(node, lambda n: held if n == X else n)
+    small = Call("lt", (Call("abs", (there,)), Number(LARGE)))
+    return Call("select", (small, held, nowhere))
 
 
 def held_at(node: Node) -> tuple[float, float] | None:
@@ -313,17 +223,17 @@ def _gained(held: tuple[Node, ...], outputs: tuple[Node, ...], origin: Origin, b
     worse, but that a sum may be infinite instead of NaN."""
     if _functions(held) > _functions(outputs):
         return 0
-    limits = [_limits(values) for values in _values(outputs, _far(), torch.float64, origin)]
-    there, before = (_values(n, _INFINITE, torch.float32, origin) for n in (held, outputs))
+    limits = [limits_of(values) for values in values_at(outputs, far(), torch.float64, origin)]
+    there, before = (values_at(n, infinite(), torch.float32, origin) for n in (held, outputs))
     gained = 0
     for k, (value, old, limit) in enumerate(zip(there, before, limits, strict=True)):
-        near = (value - limit).abs() <= _AGREE * limit.abs().clamp_min(1.0)
+        near = (value - limit).abs() <= AGREE * limit.abs().clamp_min(1.0)
         right = near | (value == limit) | (value == old) | (value.isnan() & old.isnan())
         endless = ~value.isfinite() & ~old.isfinite() & (k >= origin.tensors)
         if not bool((right | endless).all()):
             return 0
         gained += int((old.isnan() & ~value.isnan()).sum()) if k < origin.tensors else 0
-    return gained if _is_as_good(held, outputs, origin, _GRID[bound < _GRID][::8]) else 0
+    return gained if _is_as_good(held, outputs, origin, _sizes(bound)[::8]) else 0
 
 
 def _is_as_good(
@@ -331,11 +241,11 @@ def _is_as_good(
 ) -> bool:
     """Whether float32 gives at finite numbers that are held what it gave before."""
     x = torch.cat([-sizes, sizes])
-    new, old = (_values(n, x, torch.float32, origin) for n in (held, outputs))
-    right = _values(outputs, x, torch.float64, origin)
+    new, old = (values_at(n, x, torch.float32, origin) for n in (held, outputs))
+    right = values_at(outputs, x, torch.float64, origin)
     for value, before, exact in zip(new, old, right, strict=True):
         error, own = (value - exact).abs(), (before - exact).abs()
-        allowed = _AGREE * exact.abs().clamp_min(1.0) + 2 * own + _SETTLED * x.abs()
+        allowed = AGREE * exact.abs().clamp_min(1.0) + 2 * own + _SETTLED * x.abs()
         if bool((own.isfinite() & ~(error <= allowed)).any()):
             return False
     return True
@@ -345,19 +255,24 @@ def _spread(low: int, high: int, points: int) -> Tensor:
     return torch.logspace(low, high, points, dtype=torch.float64, device="cpu")
 
 
-# A bump of 1 about 1,000 lies within 0.3 % of it, as these points do.
-_GRID = torch.cat([_spread(1, 6, 4096), _spread(6, 20, 64)])
+def _sizes(bound: float) -> Tensor:
+    """Numbers beyond a bound. A bump of 1 about 1,000 lies within 0.3 % of it, as they do."""
+    sizes = torch.cat([_spread(1, 6, 4096), _spread(6, 20, 64)])
+    return sizes[sizes > bound]
+
+
 _SETTLED = 1e-12
 
 
 def _has_settled(held: tuple[Node, ...], bound: float, origin: Origin) -> bool:
     """Whether the largest parts without parameters give what they would of x itself."""
-    beyond = _GRID[(bound < _GRID) & (_GRID < 1e18)]
+    beyond = _sizes(bound)
+    beyond = beyond[beyond < FAR[0]]
     x = torch.cat([-beyond, beyond])
     if not (parts := _alone(held, bound)):
         return True
     free = [map_nodes(part, lambda n: X if _is_held(n, bound) else n) for part in parts]
-    pairs = zip(*(_values(n, x, torch.float64, origin) for n in (parts, free)), strict=True)
+    pairs = zip(*(values_at(n, x, torch.float64, origin) for n in (parts, free)), strict=True)
     allowed = _SETTLED * x.abs()
     return all(bool(((a - b).abs() <= allowed).all()) for a, b in pairs)
 
