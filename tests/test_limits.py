@@ -28,8 +28,8 @@ DECIDED_BY_PARAMETERS = {
 }
 
 
-# Waves have none; x * asinh(x)**2 grows as its slope, pau's parts overflow, and in xatglu_order2 the
-# slope of u is undecided by the same gate.
+# Waves have none; x * asinh(x)**2 grows as its slope, pau's parts overflow, and in xatglu_order2 a
+# parameter decides on the slope of u by the same gate.
 WITHOUT_SLOPES = {
     *("sin", "gcu", "sinlu", "snake", "cos_minus_x", "min_x_sin"),
     *("x_asinh2", "pau", "xatglu_order2"),
