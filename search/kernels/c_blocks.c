@@ -252,6 +252,7 @@ static double limit_of(const double *values) {
 /* The outputs at x in double; at ±inf, where they are NaN, what the kernel gives at ±1e18 and
  * LANES - 1 points nearby, if these agree (those of x * cos(x) do not: it stays NaN), or at ±1e9:
  * x * (1 + x / sqrt(1 + x * x)) is 1e18 times a rounding at the first. */
+__attribute__((cold, noinline)) /* not amid the loops that are timed */
 static void far_values(const Walk *w, const double *in, double *out) {
   const Stage *s = w->stage;
   int inputs = s->streams + s->vectors, outputs = s->written + s->summed;
