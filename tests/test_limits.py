@@ -117,6 +117,7 @@ def bounds(program: Program) -> set[float]:
         ("x * arctan_gate(x)", {1e18}, {1e18}),  # comes to its limit as 1 / x does
         ("x * sigmoid(0.01 * x)", {1e18}, {1e18}),
         ("x * exp(-(x - 200)**2)", {1e18}, {1e18}),  # a bump far out
+        ("x * sigmoid(x) + exp(-(x + 5007.7)**2)", {1e18}, {1e18}),
         ("b * x * sigmoid(x) where b = 1 per layer", {80.0}, {80.0}),
         ("x * sigmoid(b * x) where b = 1 per layer", set(), {1e18}),
         ("relu(x)", set(), set()),
