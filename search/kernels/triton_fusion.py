@@ -120,6 +120,8 @@ def _local(node: Node) -> Node:
             a == b
         ):
             return Call("mul", (above, Call("reciprocal", (below,))))
+        case Call("div", (above, Number(value))) if 1e-30 < abs(value) < 1e30:
+            return Call("mul", (above, Number(1 / value)))
         # Of a row or a parameter: one division for many elements.
         case Call("div", (above, below)) if not isinstance(below, Number) and _is_shared(below):
             return Call("mul", (above, Call("reciprocal", (below,))))
