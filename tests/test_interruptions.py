@@ -58,6 +58,7 @@ name: rings
 task: ./task.py
 recipe: {{epochs: {STEPS // 8}, optimizer: adamw, schedule: cosine}}
 baselines: [relu, silu]
+resources: {{max_concurrent: 2}}  # to find the best number would take steps, which are counted
 learning_rate: {{grid: [0.03, 0.1], default: 0.1, extend: false}}
 checkpoints: {{steps: {EVERY}}}
 """
