@@ -30,11 +30,13 @@ class Ends:
     """One part's behaviour as x goes to -inf, and to inf, for all the parameters that are tried."""
 
     finite: Sides
+    """It has a limit for all of them."""
     endless: Sides
+    """It grows without end for all of them."""
     lost: Sides
-    """One of both, and NaN to float32 at the infinite x."""
+    """Finite or endless, and NaN to float32 at the infinite x."""
     mixed: Sides
-    """Finite and NaN for some parameters, among them those that training starts from."""
+    """It has a limit that is lost for some of them alone (those that training starts from count)."""
 
     @staticmethod
     def of(nodes: Sequence[Node], origin: Origin) -> dict[Node, Ends]:

@@ -126,7 +126,6 @@ _CHEAP = ("add", "sub", "mul", "neg", "max", "min", "clip")
 
 # --- holding -----------------------------------------------------------------------------------
 
-
 Bounds = tuple[Node | None, Node | None]
 """The least and the most that a part takes for x; None: x itself."""
 

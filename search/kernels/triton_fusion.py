@@ -20,8 +20,6 @@ from search.language.expression import (
     Input,
     Node,
     Number,
-    Over,
-    Statistic,
     map_nodes,
     walk,
 )
@@ -141,19 +139,6 @@ def _is_shared(node: Node) -> bool:
             return all(map(_is_shared, arguments))
         case _:
             return True
-
-
-def _is_of_rows(node: Node, over: Over) -> bool:
-    """Whether a value is the same for all that a statistic reduces."""
-    match node:
-        case Number():
-            return True
-        case Statistic():
-            return node.over == over
-        case Call(_, arguments):
-            return all(_is_of_rows(a, over) for a in arguments)
-        case _:
-            return False
 
 
 def _root(a: Node) -> Node:
