@@ -36,7 +36,7 @@ class Ends:
     lost: Sides
     """Finite or endless, and NaN to float32 at the infinite x."""
     mixed: Sides
-    """It has a limit that is lost for some of them alone (those that training starts from count)."""
+    """It has a limit, which is lost, for some of them alone, those of training's start included."""
 
     @staticmethod
     def of(nodes: Sequence[Node], origin: Origin) -> dict[Node, Ends]:
